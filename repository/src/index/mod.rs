@@ -1,0 +1,1 @@
+//! Where each chunk lies.

@@ -1,0 +1,1 @@
+//! Pins, tags, verified marks and forgets.

@@ -1,0 +1,1 @@
+//! Sorting unsorted cuts in bounded memory.
