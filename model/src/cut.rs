@@ -111,6 +111,7 @@ pub trait Cut: Content {
     /// Returns what a restore is compared with. Complete once [`Cut::items`] has ended.
     async fn proof(&self) -> Result<Proof>;
 
-    /// Lets go of what the cut holds at the source. Dropping a cut leaves that to the sweeper.
-    async fn release(self: Box<Self>) -> Result<()>;
+    /// Lets go of what the cut holds at the source; nothing may be read afterwards. Twice is the same as
+    /// once. Dropping a cut without it leaves that to the sweeper.
+    async fn release(&self) -> Result<()>;
 }
