@@ -1,0 +1,4 @@
+//! Capture: a cut of a system becomes a snapshot in a repository.
+
+pub mod decide;
+pub mod units;
