@@ -1,0 +1,314 @@
+//! The key ring: what a key slot wraps, and all that follows from it.
+//!
+//! Encoding: `count u16`, then per entry
+//! `purpose u8 | epoch u16 | domain length u8 | domain | key 32 bytes`, little-endian.
+
+use std::fmt;
+use std::sync::Arc;
+
+use model::{Entropy, Error, ErrorKind, Result};
+use zeroize::Zeroizing;
+
+use super::{DomainKeys, Sealer, Secret, Signer};
+use crate::types::{RepositoryId, WriterId};
+
+const ENTRIES_MAX: usize = 4096;
+const DOMAIN_LENGTH_MAX: usize = 64;
+const FIRST_EPOCH: u16 = 1;
+
+/// What an entry of a key ring is for. Narrower roles will add purposes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+enum Purpose {
+    /// The secret of a key epoch that everything is derived from.
+    Root = 1,
+    /// The seed of the slot's own signing key.
+    Writer = 2,
+}
+
+/// All keys that a slot gives. Cheap to clone; nothing of it is ever shown.
+#[derive(Clone)]
+pub struct KeyRing(Arc<Ring>);
+
+struct Ring {
+    repository: RepositoryId,
+    /// Ascending by epoch, never empty; the first is the identity root.
+    roots: Vec<(u16, Secret)>,
+    writer_seed: Secret,
+    objects: Sealer,
+    signer: Signer,
+    authority: Signer,
+}
+
+impl KeyRing {
+    /// Makes the keys of a new repository, held by its first writer.
+    ///
+    /// # Errors
+    /// `Internal` where a key cannot be made.
+    pub fn generate(
+        repository: RepositoryId,
+        writer: WriterId,
+        entropy: &dyn Entropy,
+    ) -> Result<Self> {
+        let roots = vec![(FIRST_EPOCH, Secret::generate(entropy))];
+        Self::new(repository, writer, roots, Secret::generate(entropy))
+    }
+
+    /// Makes the key ring of a further writer: the same roots, a signing key of its own.
+    ///
+    /// # Errors
+    /// `Internal` where a key cannot be made.
+    pub fn for_writer(&self, writer: WriterId, entropy: &dyn Entropy) -> Result<Self> {
+        Self::new(self.0.repository, writer, self.0.roots.clone(), Secret::generate(entropy))
+    }
+
+    fn new(
+        repository: RepositoryId,
+        writer: WriterId,
+        roots: Vec<(u16, Secret)>,
+        writer_seed: Secret,
+    ) -> Result<Self> {
+        let fault = || Error::new(ErrorKind::Corrupt, "read key ring", "").detail("no root");
+        let (_, identity) = roots.first().ok_or_else(fault)?;
+        let ((epoch, root), older) = roots.split_last().ok_or_else(fault)?;
+        let objects = Sealer::derive((*epoch, root), older, "lifeboat 2026-11 object seal", b"");
+        // The authority has no slot of its own, and no writer may have its id.
+        let authority = Signer::new(
+            WriterId([0; 16]),
+            &identity.derive("lifeboat 2026-11 authority seed", b""),
+        )?;
+        let signer = Signer::new(writer, &writer_seed)?;
+        Ok(Self(Arc::new(Ring { repository, objects, signer, authority, writer_seed, roots })))
+    }
+
+    /// Says which repository the keys belong to.
+    pub fn repository(&self) -> RepositoryId {
+        self.0.repository
+    }
+
+    /// Derives the keys of a domain.
+    ///
+    /// # Errors
+    /// `Invalid` where the name has over 64 bytes.
+    pub fn domain(&self, name: &str) -> Result<DomainKeys> {
+        if name.len() > DOMAIN_LENGTH_MAX {
+            return Err(Error::new(ErrorKind::Invalid, "derive keys of domain", name)
+                .detail(format!("a domain's name has at most {DOMAIN_LENGTH_MAX} bytes")));
+        }
+        let fault = || Error::new(ErrorKind::Internal, "derive keys of domain", name);
+        let (_, identity) = self.0.roots.first().ok_or_else(fault)?;
+        let ((epoch, root), older) = self.0.roots.split_last().ok_or_else(fault)?;
+        Ok(DomainKeys::derive(identity, (*epoch, root), older, name))
+    }
+
+    /// Returns what seals every small object.
+    pub fn objects(&self) -> &Sealer {
+        &self.0.objects
+    }
+
+    /// Returns what signs for this writer.
+    pub fn signer(&self) -> &Signer {
+        &self.0.signer
+    }
+
+    /// Returns what certifies writers.
+    pub fn authority(&self) -> &Signer {
+        &self.0.authority
+    }
+
+    /// Encodes the ring for a key slot.
+    pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let entries = self.0.roots.iter().map(|(epoch, root)| (Purpose::Root, *epoch, root));
+        let entries = entries.chain([(Purpose::Writer, 0, &self.0.writer_seed)]);
+        // Reserved at once: growing would leave copies behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(2 + 36 * (self.0.roots.len() + 1)));
+        let count = u16::try_from(self.0.roots.len() + 1).unwrap_or(u16::MAX);
+        bytes.extend_from_slice(&count.to_le_bytes());
+        for (purpose, epoch, secret) in entries {
+            bytes.push(purpose as u8);
+            bytes.extend_from_slice(&epoch.to_le_bytes());
+            bytes.push(0);
+            bytes.extend_from_slice(secret.expose());
+        }
+        bytes
+    }
+
+    /// Reads [`KeyRing::encode`].
+    ///
+    /// # Errors
+    /// `Corrupt` where the bytes are no key ring; `Unsupported` where it holds only parts of the keys.
+    pub(crate) fn decode(repository: RepositoryId, writer: WriterId, bytes: &[u8]) -> Result<Self> {
+        let corrupt = || Error::new(ErrorKind::Corrupt, "read key ring", "");
+        let (count, mut rest) = bytes.split_first_chunk().ok_or_else(corrupt)?;
+        let count = usize::from(u16::from_le_bytes(*count));
+        let (mut roots, mut seed) = (Vec::<(u16, Secret)>::new(), None);
+        for _ in 0..count.min(ENTRIES_MAX) {
+            let (entry, tail) = split_entry(rest).ok_or_else(corrupt)?;
+            rest = tail;
+            match entry.purpose {
+                1 if roots.last().is_none_or(|(epoch, _)| *epoch < entry.epoch) => {
+                    roots.push((entry.epoch, entry.secret));
+                }
+                2 if seed.is_none() => seed = Some(entry.secret),
+                1 | 2 => return Err(corrupt()),
+                // A purpose of a later version: what it gives, this version does not use.
+                _ => {}
+            }
+        }
+        if !rest.is_empty() || count > ENTRIES_MAX {
+            return Err(corrupt());
+        }
+        match seed {
+            Some(seed) if !roots.is_empty() => Self::new(repository, writer, roots, seed),
+            _ => Err(Error::new(ErrorKind::Unsupported, "read key ring", "")
+                .detail("the key slot holds only a part of the keys")),
+        }
+    }
+}
+
+impl fmt::Debug for KeyRing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyRing({:?}, {:?})", self.0.repository, self.0.signer.writer())
+    }
+}
+
+struct Entry {
+    purpose: u8,
+    epoch: u16,
+    secret: Secret,
+}
+
+fn split_entry(bytes: &[u8]) -> Option<(Entry, &[u8])> {
+    let (&[purpose, epoch_low, epoch_high, domain_length], rest) = bytes.split_first_chunk()?;
+    let rest = rest.get(usize::from(domain_length)..)?;
+    let (secret, rest) = rest.split_first_chunk()?;
+    let epoch = u16::from_le_bytes([epoch_low, epoch_high]);
+    Some((Entry { purpose, epoch, secret: Secret::new(*secret) }, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::testing::{Repeatable, ring};
+    use crate::types::hex;
+    use proptest::prelude::*;
+
+    /// Frozen: with other derivations nothing stored would be found or opened again.
+    #[test]
+    fn golden_derivations() {
+        let keys = ring(1);
+        let summary = |name: &str| {
+            let domain = keys.domain(name).expect("domain");
+            let (mut data, mut manifest) = (Vec::new(), Vec::new());
+            let seal = domain.data().seal(b"", b"", &mut data, 0).expect("seal");
+            let seal2 = domain.manifest().seal(b"", b"", &mut manifest, 0).expect("seal");
+            format!(
+                "{} {} {:016x} {:016x} {:016x} {} {}",
+                &domain.chunk_id(b"").to_string()[..16],
+                &domain.node_id(b"").to_string()[..16],
+                domain.gear_table()[0],
+                domain.gear_table()[255],
+                domain.split_hash(b"etc"),
+                &hex(&seal.0)[..16],
+                &hex(&seal2.0)[..16],
+            )
+        };
+        assert_eq!(summary(""), "golden");
+        assert_eq!(summary("hdfs"), "golden");
+        assert_eq!(hex(&keys.authority().public_key().0), "golden");
+        assert_eq!(hex(&keys.signer().public_key().0), "golden");
+        assert_eq!(hex(&keys.encode()), "golden");
+    }
+
+    #[test]
+    fn no_two_purposes_or_domains_share_a_key() {
+        let keys = ring(1);
+        let mut seen = Vec::new();
+        for name in ["", "a", "b"] {
+            let domain = keys.domain(name).expect("domain");
+            seen.push(domain.chunk_id(b"x").0);
+            seen.push(domain.node_id(b"x").0);
+            for sealer in [domain.data(), domain.manifest()] {
+                seen.push(sealer.seal(b"", b"", &mut b"x".to_vec(), 0).expect("seal").0);
+            }
+        }
+        seen.push(keys.objects().seal(b"", b"", &mut b"x".to_vec(), 0).expect("seal").0);
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), 13);
+        assert!(keys.domain(&"x".repeat(65)).is_err());
+    }
+
+    #[test]
+    fn a_new_epoch_seals_anew_and_names_as_before() {
+        let old = ring(1);
+        let mut roots = old.0.roots.clone();
+        roots.push((2, Secret::new([9; 32])));
+        let new = KeyRing::new(old.repository(), WriterId([1; 16]), roots, Secret::new([8; 32]))
+            .expect("keys");
+        let (a, b) = (old.domain("").expect("domain"), new.domain("").expect("domain"));
+        assert_eq!((a.chunk_id(b"x"), a.node_id(b"x")), (b.chunk_id(b"x"), b.node_id(b"x")));
+        assert_eq!((a.gear_table(), a.split_hash(b"x")), (b.gear_table(), b.split_hash(b"x")));
+        assert_eq!(old.authority().public_key(), new.authority().public_key());
+        assert_eq!((old.objects().epoch(), new.objects().epoch()), (1, 2));
+
+        let mut text = b"x".to_vec();
+        let siv = a.data().seal(b"", b"", &mut text, 0).expect("seal");
+        assert_eq!(b.data().open(1, b"", &siv, &mut text.clone()).expect("open"), b"x");
+        let siv = b.data().seal(b"", b"", &mut text, 0).expect("seal");
+        let error = a.data().open(2, b"", &siv, &mut text).expect_err("a later epoch");
+        assert_eq!(error.kind(), ErrorKind::WrongKey);
+    }
+
+    #[test]
+    fn a_further_writer_shares_all_but_the_signing_key() {
+        let first = ring(1);
+        let second = first.for_writer(WriterId([2; 16]), &Repeatable::new(2)).expect("keys");
+        assert_eq!(second.signer().writer(), WriterId([2; 16]));
+        assert_ne!(first.signer().public_key(), second.signer().public_key());
+        assert_eq!(first.authority().public_key(), second.authority().public_key());
+        let id = |keys: &KeyRing| keys.domain("").expect("domain").chunk_id(b"x");
+        assert_eq!(id(&first), id(&second));
+    }
+
+    #[test]
+    fn a_ring_survives_its_slot() {
+        let keys = ring(1);
+        let read = KeyRing::decode(keys.repository(), keys.signer().writer(), &keys.encode());
+        let read = read.expect("decode");
+        assert_eq!(read.encode(), keys.encode());
+        assert_eq!(read.signer().public_key(), keys.signer().public_key());
+        for length in 0..keys.encode().len() {
+            let cut = &keys.encode()[..length];
+            let error =
+                KeyRing::decode(keys.repository(), WriterId([1; 16]), cut).expect_err("cut");
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{length}");
+        }
+    }
+
+    #[test]
+    fn unknown_purposes_are_passed_over_and_a_part_of_the_keys_is_not_enough() {
+        let keys = ring(1);
+        let decode = |bytes: &[u8]| {
+            KeyRing::decode(keys.repository(), WriterId([1; 16]), bytes).map(|ring| ring.encode())
+        };
+        let mut more = keys.encode().to_vec();
+        more[0] += 1;
+        more.extend_from_slice(b"\x63\x01\x00\x01d");
+        more.extend_from_slice(&[5; 32]);
+        assert_eq!(decode(&more).expect("decode"), keys.encode());
+
+        let mut less = keys.encode().to_vec();
+        less[0] -= 1;
+        less.truncate(2 + 36);
+        assert_eq!(decode(&less).expect_err("no seed").kind(), ErrorKind::Unsupported);
+        assert_eq!(decode(b"\0\0").expect_err("empty").kind(), ErrorKind::Unsupported);
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_are_no_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = KeyRing::decode(RepositoryId([0; 16]), WriterId([0; 16]), &bytes);
+        }
+    }
+}

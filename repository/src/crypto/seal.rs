@@ -1,0 +1,225 @@
+//! The one sealing construction: AES-256-GCM under a key that no other message ever has.
+//!
+//! `siv = BLAKE3_keyed(siv key, len(aad) ‖ aad ‖ len(salt) ‖ salt ‖ plaintext)` and
+//! `message key = BLAKE3_keyed(seal key, siv)`, with the nonce zero. Two messages share a message key
+//! only where they share the siv, which is a keyed hash of everything that goes in: then they are the
+//! same message. There is no nonce to repeat and no counter to lose, whatever a cloned machine or a
+//! restored process does.
+
+use std::fmt;
+use std::sync::Arc;
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use model::{Error, ErrorKind, Result};
+
+use super::Secret;
+use crate::types::hex;
+
+/// How much longer a sealed text is than its plaintext, in bytes.
+pub const TAG_BYTES: usize = 16;
+
+/// Names the key of one sealed message; stored in the clear beside it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Siv(pub [u8; 32]);
+
+impl fmt::Debug for Siv {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Siv({})", hex(&self.0))
+    }
+}
+
+/// The keys of one purpose in one epoch.
+#[derive(Clone)]
+struct EpochKeys {
+    epoch: u16,
+    siv: Secret,
+    seal: Secret,
+}
+
+/// Seals and opens messages of one purpose in all key epochs. Cheap to clone.
+#[derive(Clone)]
+pub struct Sealer {
+    newest: Arc<EpochKeys>,
+    older: Arc<[EpochKeys]>,
+}
+
+impl Sealer {
+    /// Derives the keys of a purpose from the roots of all epochs; the last root is the newest.
+    pub(super) fn derive(
+        newest: (u16, &Secret),
+        older: &[(u16, Secret)],
+        context: &'static str,
+        input: &[u8],
+    ) -> Self {
+        let keys = |epoch, root: &Secret| {
+            let (siv, seal) = root.derive_pair(context, input);
+            EpochKeys { epoch, siv, seal }
+        };
+        Self {
+            newest: Arc::new(keys(newest.0, newest.1)),
+            older: older.iter().map(|(epoch, root)| keys(*epoch, root)).collect(),
+        }
+    }
+
+    /// Returns the key epoch of new seals.
+    pub fn epoch(&self) -> u16 {
+        self.newest.epoch
+    }
+
+    /// Encrypts `buffer[from..]` in place and appends the tag of [`TAG_BYTES`]. `aad` says what the
+    /// message is; `salt` tells messages apart that are to look unrelated though they are equal.
+    ///
+    /// # Errors
+    /// `Internal` where `from` lies behind the buffer's end.
+    pub fn seal(&self, aad: &[u8], salt: &[u8], buffer: &mut Vec<u8>, from: usize) -> Result<Siv> {
+        let keys = &*self.newest;
+        let plaintext = buffer.get_mut(from..).ok_or_else(|| fault("seal"))?;
+        let mut hasher = blake3::Hasher::new_keyed(keys.siv.expose());
+        for part in [aad, salt] {
+            hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+        }
+        let siv = Siv(*hasher.update(plaintext).finalize().as_bytes());
+        let tag = message_key(keys, &siv)?
+            .seal_in_place_separate_tag(zero_nonce(), Aad::from(aad), plaintext)
+            .map_err(|_| fault("seal"))?;
+        buffer.extend_from_slice(tag.as_ref());
+        Ok(siv)
+    }
+
+    /// Decrypts in place and returns the plaintext, which is `buffer` without its last [`TAG_BYTES`].
+    ///
+    /// # Errors
+    /// `Corrupt` where the bytes are not what was sealed under this `aad`; `WrongKey` where this key
+    /// ring has no keys of the epoch.
+    pub fn open<'b>(
+        &self,
+        epoch: u16,
+        aad: &[u8],
+        siv: &Siv,
+        buffer: &'b mut [u8],
+    ) -> Result<&'b mut [u8]> {
+        let keys = std::iter::once(&*self.newest)
+            .chain(self.older.iter())
+            .find(|keys| keys.epoch == epoch)
+            .ok_or_else(|| {
+                Error::new(
+                    ErrorKind::WrongKey,
+                    "open sealed bytes",
+                    format!("of key epoch {epoch}"),
+                )
+                .detail("the key ring does not hold this epoch")
+            })?;
+        message_key(keys, siv)?.open_in_place(zero_nonce(), Aad::from(aad), buffer).map_err(|_| {
+            Error::new(ErrorKind::Corrupt, "open sealed bytes", "")
+                .detail("they are not what was sealed, or not in this place")
+        })
+    }
+}
+
+impl fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sealer").field("epoch", &self.newest.epoch).finish_non_exhaustive()
+    }
+}
+
+fn message_key(keys: &EpochKeys, siv: &Siv) -> Result<LessSafeKey> {
+    let key = Secret::new(*blake3::keyed_hash(keys.seal.expose(), &siv.0).as_bytes());
+    UnboundKey::new(&AES_256_GCM, key.expose()).map(LessSafeKey::new).map_err(|_| fault("seal"))
+}
+
+/// Sound because a message key seals one message only.
+fn zero_nonce() -> Nonce {
+    Nonce::assume_unique_for_key([0; 12])
+}
+
+fn fault(action: &'static str) -> Error {
+    Error::new(ErrorKind::Internal, action, "message")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sealer() -> Sealer {
+        let roots = [(1, Secret::new([1; 32])), (2, Secret::new([2; 32]))];
+        Sealer::derive((3, &Secret::new([3; 32])), &roots, "test seal", b"")
+    }
+
+    fn sealed(aad: &[u8], salt: &[u8], plaintext: &[u8]) -> (Siv, Vec<u8>) {
+        let mut buffer = plaintext.to_vec();
+        let siv = sealer().seal(aad, salt, &mut buffer, 0).expect("seal");
+        (siv, buffer)
+    }
+
+    #[test]
+    fn golden_bytes() {
+        let (siv, text) = sealed(b"aad", b"salt", b"plaintext");
+        assert_eq!(
+            format!("{} {}", hex(&siv.0), hex(&text)),
+            "a18cd5a6fba7ba30 golden",
+            "the construction is part of the format"
+        );
+    }
+
+    #[test]
+    fn what_was_sealed_is_opened_and_the_head_of_the_buffer_is_left_alone() {
+        let mut buffer = b"headbody".to_vec();
+        let siv = sealer().seal(b"a", b"", &mut buffer, 4).expect("seal");
+        assert_eq!((&buffer[..4], buffer.len()), (&b"head"[..], 8 + TAG_BYTES));
+        let opened = sealer().open(3, b"a", &siv, &mut buffer[4..]).expect("open").to_vec();
+        assert_eq!(opened, b"body");
+    }
+
+    #[test]
+    fn any_flipped_bit_is_corrupt() {
+        let (siv, text) = sealed(b"aad", b"", b"some plaintext");
+        for bit in 0..8 * (32 + text.len()) {
+            let (mut siv, mut text) = (siv, text.clone());
+            match siv.0.get_mut(bit / 8) {
+                Some(byte) => *byte ^= 1 << (bit % 8),
+                None => text[bit / 8 - 32] ^= 1 << (bit % 8),
+            }
+            let error = sealer().open(3, b"aad", &siv, &mut text).expect_err("flipped");
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "bit {bit}");
+        }
+        for length in 0..text.len() {
+            assert!(sealer().open(3, b"aad", &siv, &mut text.clone()[..length]).is_err());
+        }
+    }
+
+    #[test]
+    fn another_place_or_epoch_does_not_open() {
+        let (siv, text) = sealed(b"aad", b"", b"some plaintext");
+        let open = |epoch, aad: &[u8]| {
+            sealer().open(epoch, aad, &siv, &mut text.clone()).map(|_| ()).map_err(|e| e.kind())
+        };
+        assert_eq!(open(3, b"aad"), Ok(()));
+        assert_eq!(open(3, b"aae"), Err(ErrorKind::Corrupt));
+        assert_eq!(open(2, b"aad"), Err(ErrorKind::Corrupt));
+        assert_eq!(open(4, b"aad"), Err(ErrorKind::WrongKey));
+    }
+
+    /// The borders between aad, salt and plaintext are part of what is hashed: else two messages could
+    /// share a message key.
+    #[test]
+    fn sivs_differ_wherever_the_parts_do() {
+        let parts: [(&[u8], &[u8], &[u8]); 6] = [
+            (b"ab", b"c", b"d"),
+            (b"a", b"bc", b"d"),
+            (b"a", b"b", b"cd"),
+            (b"abc", b"", b"d"),
+            (b"", b"", b"abcd"),
+            (b"", b"abcd", b""),
+        ];
+        let mut sivs: Vec<_> = parts.iter().map(|(a, s, p)| sealed(a, s, p).0.0).collect();
+        sivs.sort_unstable();
+        sivs.dedup();
+        assert_eq!(sivs.len(), parts.len());
+    }
+
+    #[test]
+    fn nothing_secret_is_shown() {
+        assert_eq!(format!("{:?}", sealer()), "Sealer { epoch: 3, .. }");
+        assert_eq!(format!("{:?}", Secret::new([7; 32])), "Secret(…)");
+    }
+}
