@@ -190,13 +190,16 @@ mod tests {
     use proptest::prelude::*;
 
     const PATH: &str = "mark/pin/x";
+    const GOLDEN: [&str; 2] = [
+        "4c494645424f415400000a0000000000000100b834b6968e644ba005359401773ce93d460d34e7c4972aab6df05cded0c578ae3833ad2018ff7a942329f34d0ed36019991f040c",
+        "4c494645424f415400000a00000000000001000ba6e3aec7b1caffc0a46085997ebf4ebfa911cfab4566e79efed5fafa667a813c4ee04159af80b1bf3cba66c696d2fb8283869f77190ade1296ead7d05b5c0a8dfed45c21f74ed2bab3718c3f8aa94e0838bcef85b1b0b18ad3820c78d8d11f05233b12b62e40295ffb0a7320f59151e24cccb31b0e221c51fd5c6b8f8963da3768f823a8a55751f87c",
+    ];
 
     #[test]
     fn golden_bytes() {
-        let object = seal_object(&ring(1), ObjectType::Mark, PATH, b"body").expect("seal");
-        assert_eq!(hex(&object), "golden");
-        let object = seal_signed(&ring(1), ObjectType::Mark, PATH, b"body".to_vec()).expect("seal");
-        assert_eq!(hex(&object), "golden");
+        let sealed = seal_object(&ring(1), ObjectType::Mark, PATH, b"body").expect("seal");
+        let signed = seal_signed(&ring(1), ObjectType::Mark, PATH, b"body".to_vec()).expect("seal");
+        assert_eq!([hex(&sealed), hex(&signed)], GOLDEN);
     }
 
     #[test]
