@@ -1,0 +1,150 @@
+//! From a URL to a store.
+
+use std::collections::BTreeMap;
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{Context, Error, ErrorKind, Result};
+use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::local::LocalFileSystem;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::prefix::PrefixStore;
+use object_store::{ClientOptions, ObjectStore, ObjectStoreScheme, RetryConfig};
+use url::Url;
+
+use super::Store;
+use super::errors::{io_kind, without_credentials};
+
+/// A connection that answers nothing for so long is dead. Sending a pack counts as silence, so that
+/// this also bounds how slow a line may be.
+const READ_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Whether the place has to exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attach {
+    /// It has to: a directory that is not there is an error.
+    Existing,
+    /// A directory that is not there is made.
+    Create,
+}
+
+impl Store {
+    /// Attaches the store at a URL (`s3://`, `az://`, `gs://`, `file://`, `memory://`) or at a plain
+    /// path. `options` are the store's own settings by their usual names (`aws_access_key_id`), in any
+    /// case; names that it does not know are passed over, so that a whole environment can be given.
+    ///
+    /// Attaching makes no request.
+    ///
+    /// # Errors
+    /// `Invalid` for a URL or options that make no sense; `NotFound` for a directory that is not there;
+    /// `Unsupported` for a kind of store that is not built in.
+    pub fn attach(
+        url: &str,
+        options: &BTreeMap<String, String>,
+        attach: Attach,
+        context: &Context,
+    ) -> Result<Self> {
+        let parsed = match url.split_once("://") {
+            None => return attach_directory(FilePath::new(url), url, attach, context),
+            Some(_) => Url::parse(url).map_err(|error| invalid(url, error))?,
+        };
+        let (scheme, path) =
+            ObjectStoreScheme::parse(&parsed).map_err(|_| unsupported(url, parsed.scheme()))?;
+        let remote: Box<dyn ObjectStore> = match scheme {
+            ObjectStoreScheme::Local => {
+                let directory = parsed.to_file_path().map_err(|()| {
+                    invalid(url, Error::new(ErrorKind::Invalid, "read path of URL", ""))
+                })?;
+                return attach_directory(&directory, url, attach, context);
+            }
+            ObjectStoreScheme::Memory => Box::new(InMemory::new()),
+            ObjectStoreScheme::AmazonS3 => remote!(AmazonS3Builder, url, options),
+            ObjectStoreScheme::MicrosoftAzure => remote!(MicrosoftAzureBuilder, url, options),
+            ObjectStoreScheme::GoogleCloudStorage => {
+                remote!(GoogleCloudStorageBuilder, url, options)
+            }
+            _ => return Err(unsupported(url, parsed.scheme())),
+        };
+        let whole = path == Path::default();
+        let object_store: Arc<dyn ObjectStore> =
+            if whole { remote.into() } else { Arc::new(PrefixStore::new(remote, path)) };
+        Ok(Self::new(object_store, url, context))
+    }
+}
+
+macro_rules! remote {
+    ($builder:ty, $url:expr, $options:expr) => {{
+        let start = <$builder>::new()
+            .with_url($url)
+            .with_client_options(client_options())
+            .with_retry(no_retries());
+        let builder = $options.iter().fold(start, |builder, (name, value)| {
+            match name.to_ascii_lowercase().parse() {
+                Ok(key) => builder.with_config(key, value),
+                Err(_) => builder,
+            }
+        });
+        Box::new(builder.build().map_err(|error| invalid($url, error))?)
+    }};
+}
+use remote;
+
+/// A whole request may take as long as its bytes need; silence may not.
+fn client_options() -> ClientOptions {
+    ClientOptions::new().with_timeout_disabled().with_read_timeout(READ_TIMEOUT)
+}
+
+/// [`super::retry`] tries again, where a create can be looked into first.
+fn no_retries() -> RetryConfig {
+    RetryConfig { max_retries: 0, ..RetryConfig::default() }
+}
+
+fn attach_directory(
+    directory: &FilePath,
+    name: &str,
+    attach: Attach,
+    context: &Context,
+) -> Result<Store> {
+    let failed = |error: std::io::Error| {
+        Error::new(io_kind(&error), "open repository directory", without_credentials(name))
+            .because(error)
+    };
+    if attach == Attach::Create {
+        create_directory(directory).map_err(failed)?;
+    }
+    let root: PathBuf = std::fs::canonicalize(directory).map_err(failed)?;
+    if !root.is_dir() {
+        return Err(Error::new(ErrorKind::Invalid, "open repository directory", name)
+            .detail("it is not a directory"));
+    }
+    let local = LocalFileSystem::new_with_prefix(&root)
+        .map_err(|error| invalid(name, error))?
+        .with_fsync(true);
+    Ok(Store::with_root(Arc::new(local), name, Some(root), context))
+}
+
+/// Makes a directory and whatever leads to it, so that all of it survives a power cut.
+fn create_directory(directory: &FilePath) -> std::io::Result<()> {
+    let missing: Vec<_> = directory.ancestors().take_while(|path| !path.exists()).collect();
+    std::fs::create_dir_all(directory)?;
+    for path in missing {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        super::sweep::sync_directory(parent.unwrap_or(FilePath::new(".")))?;
+    }
+    Ok(())
+}
+
+fn invalid(url: &str, error: impl std::error::Error) -> Error {
+    Error::new(ErrorKind::Invalid, "attach repository", without_credentials(url))
+        .because(without_credentials(&error.to_string()))
+}
+
+fn unsupported(url: &str, scheme: &str) -> Error {
+    Error::new(ErrorKind::Unsupported, "attach repository", without_credentials(url)).detail(
+        format!("a store of kind {scheme:?} is not known; use a path, s3://, az:// or gs://"),
+    )
+}
