@@ -23,3 +23,5 @@ pub mod store;
 pub mod tree;
 pub mod types;
 pub mod verify;
+
+pub use repository::{CreateOptions, OpenOptions, Repository, SlotInfo, SlotKind};

@@ -6,16 +6,23 @@
 //! the construction stands in `docs/security.md`.
 
 mod domain;
+mod key_file;
+mod passphrase;
 mod ring;
 mod seal;
 mod secret;
 mod sign;
+mod slot;
 
 pub use domain::{DEFAULT_DOMAIN, DomainKeys};
+pub use key_file::KeyFile;
+pub use passphrase::{Passphrase, PassphraseCost};
 pub use ring::KeyRing;
 pub use seal::{Sealer, Siv, TAG_BYTES};
 pub use secret::Secret;
 pub use sign::{PublicKey, Signer};
+pub use slot::Unlock;
+pub(crate) use slot::{SlotBinding, SlotLock, Wrapped};
 
 /// Keys for tests of the whole crate.
 #[cfg(test)]

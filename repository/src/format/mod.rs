@@ -1,6 +1,13 @@
 //! What all objects of a repository have in common: magic, version, feature flags, type.
 
+pub(crate) mod certificate;
+pub(crate) mod descriptor;
 pub mod envelope;
+pub(crate) mod key_slot;
+mod plain;
+
+pub use certificate::Certificate;
+pub use descriptor::Descriptor;
 
 use model::{Error, ErrorKind, Result};
 

@@ -34,7 +34,7 @@ fn kind(error: &object_store::Error) -> ErrorKind {
 }
 
 /// What a local disk's error means.
-pub(super) fn io_kind(error: &io::Error) -> ErrorKind {
+pub(crate) fn io_kind(error: &io::Error) -> ErrorKind {
     use io::ErrorKind as K;
     match error.kind() {
         K::NotFound => ErrorKind::NotFound,

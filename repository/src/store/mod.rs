@@ -26,6 +26,8 @@ pub use attach::Attach;
 pub use stats::StoreStats;
 pub use sweep::Swept;
 
+pub(crate) use errors::io_kind;
+
 use errors::convert;
 use stats::Counters;
 

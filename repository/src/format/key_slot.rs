@@ -1,0 +1,174 @@
+//! Key slots as stored.
+
+use model::{Error, ErrorKind, Result};
+
+use super::{ObjectType, plain};
+use crate::crypto::{PassphraseCost, Siv, SlotBinding, SlotLock, Wrapped};
+use crate::types::{RepositoryId, WriterId};
+
+/// The most bytes that a key slot may have.
+pub(crate) const KEY_SLOT_BYTES_MAX: u64 = 1 << 20;
+
+/// Returns where a slot stands.
+pub(crate) fn key_slot_path(slot: WriterId) -> String {
+    format!("key/{slot}")
+}
+
+/// A slot: a wrapped key ring and what it is bound to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KeySlot {
+    pub(crate) binding: SlotBinding,
+    pub(crate) wrapped: Wrapped,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+struct Record {
+    #[prost(bytes = "vec", tag = "1")]
+    descriptor_hash: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    repository_id: Vec<u8>,
+    #[prost(oneof = "Lock", tags = "3, 4")]
+    lock: Option<Lock>,
+    #[prost(bytes = "vec", tag = "5")]
+    siv: Vec<u8>,
+    #[prost(bytes = "vec", tag = "6")]
+    wrapped_ring: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Oneof)]
+enum Lock {
+    #[prost(message, tag = "3")]
+    Argon2id(Argon2id),
+    #[prost(message, tag = "4")]
+    KeyFile(KeyFile),
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+struct Argon2id {
+    #[prost(uint32, tag = "1")]
+    memory_kib: u32,
+    #[prost(uint32, tag = "2")]
+    passes: u32,
+    #[prost(uint32, tag = "3")]
+    lanes: u32,
+    #[prost(bytes = "vec", tag = "4")]
+    salt: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+struct KeyFile {}
+
+impl KeySlot {
+    /// Encodes the slot.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let lock = match self.binding.lock {
+            SlotLock::Passphrase { cost, salt } => Lock::Argon2id(Argon2id {
+                memory_kib: cost.memory_kib,
+                passes: cost.passes,
+                lanes: cost.lanes,
+                salt: salt.to_vec(),
+            }),
+            SlotLock::KeyFile => Lock::KeyFile(KeyFile {}),
+        };
+        let record = Record {
+            descriptor_hash: self.binding.descriptor.to_vec(),
+            repository_id: self.binding.repository.0.to_vec(),
+            lock: Some(lock),
+            siv: self.wrapped.siv.0.to_vec(),
+            wrapped_ring: self.wrapped.text.clone(),
+        };
+        plain::encode(ObjectType::KeySlot, &record)
+    }
+
+    /// Decodes the slot that was found under an id.
+    ///
+    /// # Errors
+    /// `Corrupt`; `Unsupported` where it is of a later version or of an unknown kind.
+    pub(crate) fn decode(slot: WriterId, object: &[u8]) -> Result<Self> {
+        let path = key_slot_path(slot);
+        let (_, record) = plain::decode::<Record>(ObjectType::KeySlot, &path, object)?;
+        let corrupt = || Error::new(ErrorKind::Corrupt, "read key slot", &path);
+        let lock = match record.lock {
+            Some(Lock::Argon2id(argon2id)) => read_argon2id(argon2id).ok_or_else(corrupt)?,
+            Some(Lock::KeyFile(_)) => SlotLock::KeyFile,
+            None => {
+                return Err(Error::new(ErrorKind::Unsupported, "read key slot", &path)
+                    .detail("it is of a kind that is not known"));
+            }
+        };
+        let repository = RepositoryId(record.repository_id.try_into().map_err(|_| corrupt())?);
+        let descriptor = record.descriptor_hash.try_into().map_err(|_| corrupt())?;
+        let siv = Siv(record.siv.try_into().map_err(|_| corrupt())?);
+        Ok(Self {
+            binding: SlotBinding { descriptor, repository, slot, lock },
+            wrapped: Wrapped { siv, text: record.wrapped_ring },
+        })
+    }
+}
+
+fn read_argon2id(argon2id: Argon2id) -> Option<SlotLock> {
+    let Argon2id { memory_kib, passes, lanes, salt } = argon2id;
+    let cost = PassphraseCost { memory_kib, passes, lanes };
+    let salt = salt.try_into().ok()?;
+    cost.is_sane().then_some(SlotLock::Passphrase { cost, salt })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::hex;
+    use proptest::prelude::*;
+
+    fn slot(lock: SlotLock) -> KeySlot {
+        let (repository, slot) = (RepositoryId([1; 16]), WriterId([2; 16]));
+        KeySlot {
+            binding: SlotBinding { descriptor: [3; 32], repository, slot, lock },
+            wrapped: Wrapped { siv: Siv([4; 32]), text: vec![5; 20] },
+        }
+    }
+
+    fn passphrase(cost: PassphraseCost) -> KeySlot {
+        slot(SlotLock::Passphrase { cost, salt: [6; 16] })
+    }
+
+    #[test]
+    fn golden_bytes() {
+        let slots = [passphrase(PassphraseCost::DEFAULT), slot(SlotLock::KeyFile)];
+        assert_eq!(slots.clone().map(|slot| hex(&slot.encode())), ["golden", "golden"]);
+        for slot in slots {
+            assert_eq!(KeySlot::decode(WriterId([2; 16]), &slot.encode()).expect("decode"), slot);
+        }
+    }
+
+    #[test]
+    fn a_slot_that_would_cost_too_much_is_refused() {
+        let cost = PassphraseCost { memory_kib: 2 << 20, ..PassphraseCost::DEFAULT };
+        let error = KeySlot::decode(WriterId([2; 16]), &passphrase(cost).encode());
+        assert_eq!(error.expect_err("too dear").kind(), ErrorKind::Corrupt);
+    }
+
+    #[test]
+    fn no_flipped_bit_and_no_cut_passes() {
+        let object = passphrase(PassphraseCost::LEAST).encode();
+        for bit in 0..8 * object.len() {
+            let mut flipped = object.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let error = KeySlot::decode(WriterId([2; 16]), &flipped).expect_err("flipped");
+            assert!([ErrorKind::Corrupt, ErrorKind::Unsupported].contains(&error.kind()), "{bit}");
+        }
+        for length in 0..object.len() {
+            assert!(KeySlot::decode(WriterId([2; 16]), &object[..length]).is_err(), "{length}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn random_bodies_are_no_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let mut object = super::super::Header::new(ObjectType::KeySlot).to_bytes().to_vec();
+            object.extend_from_slice(&body);
+            let checksum = blake3::hash(&object);
+            object.extend_from_slice(checksum.as_bytes());
+            let _ = KeySlot::decode(WriterId([0; 16]), &object);
+        }
+    }
+}

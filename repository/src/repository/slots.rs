@@ -1,0 +1,212 @@
+//! Key slots: add, list, test, remove.
+
+use bytes::Bytes;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use model::{Context, Error, ErrorKind, Result, Timestamp};
+
+use super::{Repository, SMALL_REQUESTS_MAX, all_slots, blocking, candidate_slots, unlock_any};
+use crate::crypto::{KeyRing, PassphraseCost, SlotBinding, SlotLock, Unlock};
+use crate::format::certificate::{Certificate, certificate_path};
+use crate::format::key_slot::{KeySlot, key_slot_path};
+use crate::store::Store;
+use crate::types::WriterId;
+
+/// What a slot opens with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SlotKind {
+    /// A passphrase, at this cost.
+    Passphrase(PassphraseCost),
+    /// A key file.
+    KeyFile,
+}
+
+/// A key slot of a repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotInfo {
+    /// Its id, which is that of the writer who opens it.
+    pub id: WriterId,
+    /// What it opens with.
+    pub kind: SlotKind,
+    /// What people call it; none where its certificate is missing.
+    pub label: Option<String>,
+    /// When it was made, by its maker's clock; none where its certificate is missing.
+    pub created: Option<Timestamp>,
+}
+
+/// A slot that is not yet in the store.
+pub(super) struct NewSlot {
+    id: WriterId,
+    lock: SlotLock,
+    unlock: Unlock,
+    label: String,
+}
+
+impl NewSlot {
+    /// Chooses all but the keys.
+    pub(super) fn prepare(
+        unlock: &Unlock,
+        cost: PassphraseCost,
+        label: &str,
+        context: &Context,
+    ) -> Result<Self> {
+        Certificate::check_label(label)?;
+        if !cost.is_sane() {
+            return Err(Error::new(ErrorKind::Invalid, "add key slot", label)
+                .detail("no reader would pay this cost of a passphrase"));
+        }
+        let (id, lock) = match unlock {
+            Unlock::KeyFile(file) => (file.slot(), SlotLock::KeyFile),
+            Unlock::Passphrase(_) => {
+                let (mut id, mut salt) = ([0; 16], [0; 16]);
+                context.entropy.fill(&mut id);
+                context.entropy.fill(&mut salt);
+                (WriterId(id), SlotLock::Passphrase { cost, salt })
+            }
+        };
+        Ok(Self { id, lock, unlock: unlock.clone(), label: label.to_owned() })
+    }
+
+    pub(super) fn id(&self) -> WriterId {
+        self.id
+    }
+
+    /// Puts the certificate and then the slot: who can open the repository can also prove who writes.
+    pub(super) async fn put(
+        self,
+        store: &Store,
+        issuer: &KeyRing,
+        keys: &KeyRing,
+        descriptor: [u8; 32],
+        context: &Context,
+    ) -> Result<SlotInfo> {
+        let Self { id, lock, unlock, label } = self;
+        let binding = SlotBinding { descriptor, repository: keys.repository(), slot: id, lock };
+        let ring = keys.clone();
+        let wrapped = blocking("add key slot", move || binding.wrap(&ring, &unlock)).await?;
+        let created = context.clock.now();
+        let public_key = keys.signer().public_key();
+        let certificate = Certificate { writer: id, public_key, label, created }.seal(issuer)?;
+        store.create(&certificate_path(id), Bytes::from(certificate)).await?;
+        let slot = KeySlot { binding, wrapped };
+        store.create(&key_slot_path(id), Bytes::from(slot.encode())).await?;
+        Ok(info(&slot, None))
+    }
+}
+
+impl Repository {
+    /// Adds a slot that gives all keys of the repository to whoever holds `unlock`.
+    ///
+    /// # Errors
+    /// `Conflict` where the key file is in use as a slot; `Invalid`, `Unsupported`, `Unavailable`,
+    /// `Denied`, `Exhausted`.
+    pub async fn add_slot(
+        &self,
+        unlock: &Unlock,
+        cost: PassphraseCost,
+        label: &str,
+        context: &Context,
+    ) -> Result<SlotInfo> {
+        context.check("add key slot")?;
+        self.check_writable()?;
+        let slot = NewSlot::prepare(unlock, cost, label, context)?;
+        let keys = self.keys().for_writer(slot.id(), context.entropy.as_ref())?;
+        let label = slot.label.clone();
+        let put = slot.put(self.store(), self.keys(), &keys, self.0.descriptor_hash, context);
+        Ok(SlotInfo { label: Some(label), created: Some(context.clock.now()), ..put.await? })
+    }
+
+    /// Lists the slots that open this repository, by id. What a broken-off creation left is not listed.
+    ///
+    /// # Errors
+    /// `Corrupt` where a slot cannot be read; `Unavailable`, `Denied`.
+    pub async fn slots(&self) -> Result<Vec<SlotInfo>> {
+        let slots = self.own_slots().await?;
+        stream::iter(slots.iter().map(
+            async |slot| match self.certificate(slot.binding.slot).await {
+                Ok(certificate) => Ok(info(slot, Some(&certificate))),
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(info(slot, None)),
+                Err(error) => Err(error),
+            },
+        ))
+        .buffered(SMALL_REQUESTS_MAX)
+        .try_collect()
+        .await
+    }
+
+    async fn own_slots(&self) -> Result<Vec<KeySlot>> {
+        let found = all_slots(self.store()).await?;
+        let slots = found.iter().map(|(id, object)| KeySlot::decode(*id, object));
+        slots
+            .filter(|slot| {
+                slot.as_ref().map_or(true, |slot| slot.binding.descriptor == self.0.descriptor_hash)
+            })
+            .collect()
+    }
+
+    /// Opens a slot with its key and compares what it gives with the keys at hand: proves that the key
+    /// would open the repository, without restoring anything.
+    ///
+    /// # Errors
+    /// `WrongKey` where the key opens no slot; `Corrupt` where what it opens is not this repository.
+    pub async fn test_slot(&self, unlock: &Unlock) -> Result<SlotInfo> {
+        let slots = candidate_slots(self.store(), unlock).await?;
+        let keys = unlock_any(slots, self.0.descriptor_hash, unlock).await?;
+        let id = keys.signer().writer();
+        let certificate = self.certificate(id).await?;
+        let is_ours = keys.repository() == self.id()
+            && keys.authority().public_key() == self.0.descriptor.authority
+            && keys.signer().public_key() == certificate.public_key;
+        if !is_ours {
+            return Err(Error::new(ErrorKind::Corrupt, "test key slot", id.to_string())
+                .detail("its keys are not those of this repository and this writer"));
+        }
+        let slots = self.own_slots().await?;
+        slots.iter().find(|slot| slot.binding.slot == id).map_or_else(
+            || Err(Error::new(ErrorKind::NotFound, "test key slot", id.to_string())),
+            |slot| Ok(info(slot, Some(&certificate))),
+        )
+    }
+
+    /// Removes a slot; its certificate stays, so that what its writer signed can still be checked.
+    ///
+    /// Whoever has opened the slot before may have kept the keys: removing it only keeps out those who
+    /// come by its passphrase or file later.
+    ///
+    /// # Errors
+    /// `NotFound`; `Invalid` where it is the last one; `Unavailable`, `Denied`.
+    pub async fn remove_slot(&self, id: WriterId, context: &Context) -> Result<()> {
+        context.check("remove key slot")?;
+        self.check_writable()?;
+        let slots = self.own_slots().await?;
+        let Some(slot) = slots.iter().find(|slot| slot.binding.slot == id) else {
+            return Err(Error::new(ErrorKind::NotFound, "remove key slot", id.to_string()));
+        };
+        let last = || {
+            Error::new(ErrorKind::Invalid, "remove key slot", id.to_string())
+                .detail("it is the last one: nothing would open the repository any more")
+        };
+        if slots.len() == 1 {
+            return Err(last());
+        }
+        self.store().delete(&key_slot_path(id)).await?;
+        // Two removals at once may each have seen the other's slot. Then both put theirs back.
+        if self.own_slots().await?.is_empty() {
+            let object = Bytes::from(slot.encode());
+            self.store().create(&key_slot_path(id), object).await?;
+            return Err(last());
+        }
+        Ok(())
+    }
+}
+
+fn info(slot: &KeySlot, certificate: Option<&Certificate>) -> SlotInfo {
+    SlotInfo {
+        id: slot.binding.slot,
+        kind: match slot.binding.lock {
+            SlotLock::Passphrase { cost, .. } => SlotKind::Passphrase(cost),
+            SlotLock::KeyFile => SlotKind::KeyFile,
+        },
+        label: certificate.map(|certificate| certificate.label.clone()),
+        created: certificate.map(|certificate| certificate.created),
+    }
+}
