@@ -1,0 +1,147 @@
+//! The check of targets.
+
+use bytes::Bytes;
+use futures::StreamExt;
+use model::{
+    AttributeTag, Attributes, Context, Extent, ExtentBody, Item, ItemKey, ItemKind, RestoreStep,
+    Target,
+};
+
+use super::content::read_content;
+use super::{Baseline, Observed, ObservedItem, must};
+use crate::memory::BytesReader;
+
+/// Restores a baseline into an empty target, every step twice, and checks that what can be read back
+/// is what was put in; then replaces and deletes, every step twice; then tries names that lead
+/// outside. `ignored` are attributes that this target cannot hold here (owners, without privileges);
+/// `outside` describes the target's surroundings and must say the same before and after.
+///
+/// # Panics
+/// Where a rule of [`Target`] is broken.
+pub async fn check_target(
+    target: &dyn Target,
+    source: &Baseline,
+    ignored: &[AttributeTag],
+    outside: &(dyn Fn() -> String + Sync),
+    context: &Context,
+) {
+    assert!(target.facts().write_concurrency > 0, "facts make no sense: {:?}", target.facts());
+    let surroundings = outside();
+    let run = Run { target, ignored, context };
+    for observed in source.state.values() {
+        run.twice(&RestoreStep::Create(observed.item.clone()), &observed.content).await;
+    }
+    must("finish", target.finish(context).await);
+    must("finish twice", target.finish(context).await);
+    run.assert_holds("a restored state", &source.state).await;
+
+    let expected = run.replace_and_delete(source).await;
+    must("finish", target.finish(context).await);
+    run.assert_holds("a changed state", &expected).await;
+
+    run.try_to_escape().await;
+    assert_eq!(surroundings, outside(), "something outside the target has changed");
+}
+
+struct Run<'a> {
+    target: &'a dyn Target,
+    ignored: &'a [AttributeTag],
+    context: &'a Context,
+}
+
+impl Run<'_> {
+    async fn apply(&self, step: &RestoreStep, content: &Bytes) -> model::Result<()> {
+        let mut reader = match step {
+            RestoreStep::Create(item) | RestoreStep::Replace(item) if item.kind.has_content() => {
+                Some(BytesReader::new(data_of(item, content)))
+            }
+            _ => None,
+        };
+        let reader = reader.as_mut().map(|reader| reader as &mut dyn model::ContentReader);
+        self.target.apply(step, reader, self.context).await
+    }
+
+    async fn twice(&self, step: &RestoreStep, content: &Bytes) {
+        must("apply", self.apply(step, content).await);
+        must("apply twice", self.apply(step, content).await);
+    }
+
+    /// Gives every file another content and removes every leaf whose name sorts odd.
+    async fn replace_and_delete(&self, source: &Baseline) -> Observed {
+        let mut expected = source.state.clone();
+        for (count, (key, observed)) in source.state.iter().rev().enumerate() {
+            let is_leaf = !source.state.keys().any(|other| other != key && other.is_within(key));
+            if is_leaf && count % 2 == 1 {
+                self.twice(&RestoreStep::Delete(key.clone()), &Bytes::new()).await;
+                expected.remove(key);
+            } else if observed.item.kind == ItemKind::File {
+                let content = Bytes::from([&observed.content[..], b" and more"].concat());
+                let extents = vec![Extent::data(content.len() as u64)];
+                let item = Item { extents, ..observed.item.clone() };
+                self.twice(&RestoreStep::Replace(item.clone()), &content).await;
+                expected.insert(key.clone(), ObservedItem { item, content });
+            }
+        }
+        expected
+    }
+
+    /// Surveys, reads everything back and compares it.
+    async fn assert_holds(&self, what: &str, expected: &Observed) {
+        let mut found: Vec<Item> = Vec::new();
+        let mut survey = self.target.survey(self.context);
+        while let Some(batch) = survey.next().await {
+            found.extend(must("survey", batch));
+        }
+        assert!(found.is_sorted_by(|a, b| a.key < b.key), "{what}: the survey is not sorted");
+        let is_root = |key: &ItemKey| key.is_root();
+        let names = |items: Vec<&ItemKey>| -> Vec<_> {
+            items.into_iter().filter(|key| !is_root(key)).map(ItemKey::display).collect()
+        };
+        assert_eq!(
+            names(found.iter().map(|item| &item.key).collect()),
+            names(expected.keys().collect()),
+            "{what}: other items are there"
+        );
+        for item in &found {
+            let Some(wanted) = expected.get(&item.key) else { continue };
+            let key = &item.key;
+            assert_eq!(item.kind, wanted.item.kind, "{what}: {key:?} is of another kind");
+            let kept = |attributes: &Attributes| attributes.without(self.ignored);
+            let attributes = (kept(&item.attributes), kept(&wanted.item.attributes));
+            assert_eq!(attributes.0, attributes.1, "{what}: {key:?} has other attributes");
+            let content = must("read back", read_content(self.target, item).await);
+            assert!(content == wanted.content, "{what}: {key:?} has another content");
+        }
+    }
+
+    /// Names that mean something to a file system. To refuse them is as good as to hold them.
+    async fn try_to_escape(&self) {
+        for name in [&b".."[..], b".", b"../escaped", b"/escaped", b"a/../../escaped"] {
+            let Ok(key) = ItemKey::root().child(name) else { continue };
+            let attributes = Attributes::default();
+            let extents = vec![Extent::data(7)];
+            let item = Item { key, kind: ItemKind::File, attributes, version: None, extents };
+            let step = RestoreStep::Create(item);
+            if self.apply(&step, &Bytes::from_static(b"escaped")).await.is_ok() {
+                must(
+                    "delete",
+                    self.apply(&RestoreStep::Delete(step.key().clone()), &Bytes::new()).await,
+                );
+            }
+        }
+        must("finish", self.target.finish(self.context).await);
+    }
+}
+
+/// Returns the bytes of the data extents, one after another.
+fn data_of(item: &Item, content: &Bytes) -> Bytes {
+    let mut rest = content.clone();
+    let mut data = Vec::new();
+    for extent in &item.extents {
+        let bytes = rest.split_to((extent.length_bytes as usize).min(rest.len()));
+        if extent.body != ExtentBody::Hole {
+            data.extend_from_slice(&bytes);
+        }
+    }
+    data.into()
+}
