@@ -2,4 +2,5 @@
 //! killed at every write, and what they prove about the repository.
 
 pub mod kill;
+pub mod script;
 pub mod stores;
