@@ -31,7 +31,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "verify_deep", unit: "s", target: "ratio >= 2" },
 ];
 
-/// Cases whose peers are shown but whose target is a value of ours alone.
+/// A median needs three.
 const ROUNDS: u32 = 3;
 const QUICK_DIVISOR: u64 = 20;
 
@@ -61,6 +61,11 @@ pub fn run(workspace: &Workspace, quick: bool) -> Result<Report> {
     copy(&pristine, &bench.data)?;
     let measured = bench.run()?;
     let mut shown = bench.shown(&measured);
+    let opening = match bench.passphrase(programs.join("lifeboat")) {
+        Ok(seconds) => format!("{seconds:.2} s"),
+        Err(error) => format!("not measured: {error:#}"),
+    };
+    shown.insert("opened by a passphrase".to_owned(), opening);
     for program in [&peers.restic, &peers.rustic, &peers.borg].into_iter().flatten() {
         let name = program.file_name().unwrap_or_default().display();
         shown.insert(format!("peer {name}"), peers::version(program));
@@ -172,6 +177,16 @@ impl Bench {
         measured.add("changed_stored", tool, megabytes(after.saturating_sub(before)));
         measured.add("changed", tool, cost.wall_s);
         Ok(())
+    }
+
+    /// What it takes to open a repository by a passphrase, which is slow on purpose.
+    fn passphrase(&self, program: PathBuf) -> Result<f64> {
+        let tool = tools::ours_with_passphrase(program);
+        let places = self.places(&tool);
+        tool.init(&places)?;
+        let costs = (0..self.rounds).map(|_| self.cost(&tool, "open", &tool.points(&places)));
+        let seconds: Result<Vec<f64>> = costs.map(|cost| Ok(cost?.wall_s)).collect();
+        median(seconds?).context("no rounds")
     }
 
     fn cost(&self, tool: &Tool, what: &str, command: &Command) -> Result<Cost> {

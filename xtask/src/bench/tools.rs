@@ -23,10 +23,27 @@ pub struct Tool {
 }
 
 enum Kind {
-    Lifeboat,
+    Lifeboat { slot: Slot },
     Restic { compression: &'static str },
     Rustic { level: Option<&'static str> },
     Borg { compression: &'static str },
+}
+
+/// What opens our repository.
+#[derive(Clone, Copy)]
+enum Slot {
+    KeyFile,
+    Passphrase,
+}
+
+impl Slot {
+    /// The file below a tool's home.
+    fn file(self, places: &Places) -> PathBuf {
+        places.home.join(match self {
+            Self::KeyFile => "key",
+            Self::Passphrase => "passphrase",
+        })
+    }
 }
 
 /// The folders that one tool works in.
@@ -49,7 +66,7 @@ pub fn all(ours: PathBuf, peers: &Peers) -> Vec<Tool> {
     let borg =
         |name, counts, compression| tool(name, counts, Kind::Borg { compression }, &peers.borg);
     let tools = [
-        tool("lifeboat", true, Kind::Lifeboat, &Some(ours)),
+        tool("lifeboat", true, Kind::Lifeboat { slot: Slot::KeyFile }, &Some(ours)),
         restic("restic", "auto"),
         restic("restic zstd 1", "fastest"),
         rustic("rustic", None),
@@ -60,6 +77,12 @@ pub fn all(ours: PathBuf, peers: &Peers) -> Vec<Tool> {
     tools.into_iter().flatten().collect()
 }
 
+/// Ours, opened by a passphrase: what that costs is shown, not judged.
+pub fn ours_with_passphrase(program: PathBuf) -> Tool {
+    let kind = Kind::Lifeboat { slot: Slot::Passphrase };
+    Tool { name: "lifeboat passphrase", is_counted: false, kind, program }
+}
+
 /// The names of all counted peers, also of those that could not be had.
 pub const COUNTED_PEERS: &[&str] =
     &["restic", "restic zstd 1", "rustic", "rustic zstd 1", "borg zstd 1"];
@@ -67,7 +90,7 @@ pub const COUNTED_PEERS: &[&str] =
 impl Tool {
     /// True for the one that is judged.
     pub fn is_ours(&self) -> bool {
-        matches!(self.kind, Kind::Lifeboat)
+        matches!(self.kind, Kind::Lifeboat { .. })
     }
 
     /// Makes an empty repository.
@@ -76,11 +99,14 @@ impl Tool {
         fs::write(places.home.join("passphrase"), PASSPHRASE).context("write a passphrase")?;
         let mut command = self.command(places);
         match self.kind {
-            Kind::Lifeboat => {
-                command.args(["init", "--repo"]).arg(&places.repository).arg("--key-file");
-                command.arg(places.home.join("key"));
-                host::output_of(&mut command)?;
-                return write_policy(places);
+            Kind::Lifeboat { slot } => {
+                let flag = match slot {
+                    Slot::KeyFile => "--key-file",
+                    Slot::Passphrase => "--passphrase-file",
+                };
+                command.args(["init", "--repo"]).arg(&places.repository);
+                host::output_of(command.arg(flag).arg(slot.file(places)))?;
+                return write_policy(places, slot);
             }
             Kind::Restic { .. } => command.arg("init"),
             Kind::Rustic { level: Some(level) } => {
@@ -98,7 +124,7 @@ impl Tool {
     pub fn backup(&self, places: &Places, archive: &str) -> Command {
         let mut command = self.command(places);
         match self.kind {
-            Kind::Lifeboat => command.arg("backup"),
+            Kind::Lifeboat { .. } => command.arg("backup"),
             Kind::Restic { compression } => {
                 command.args(["--compression", compression, "backup"]).arg(&places.data)
             }
@@ -115,7 +141,7 @@ impl Tool {
     pub fn restore(&self, places: &Places, archive: &str, to: &Path) -> Result<Command> {
         let mut command = self.command(places);
         match self.kind {
-            Kind::Lifeboat => command.args(["restore", "bench@latest", "--to"]).arg(to),
+            Kind::Lifeboat { .. } => command.args(["restore", "bench@latest", "--to"]).arg(to),
             Kind::Restic { .. } => command.args(["restore", "latest", "--target"]).arg(to),
             Kind::Rustic { .. } => command.args(["restore", "latest"]).arg(to),
             Kind::Borg { .. } => {
@@ -126,11 +152,18 @@ impl Tool {
         Ok(command)
     }
 
+    /// Lists points: the least that ours does after it has opened a repository.
+    pub fn points(&self, places: &Places) -> Command {
+        let mut command = self.command(places);
+        command.arg("points");
+        command
+    }
+
     /// Reads and checks every byte of the repository.
     pub fn verify(&self, places: &Places) -> Command {
         let mut command = self.command(places);
         match self.kind {
-            Kind::Lifeboat => command.args(["verify", "--deep"]),
+            Kind::Lifeboat { .. } => command.args(["verify", "--deep"]),
             Kind::Restic { .. } | Kind::Rustic { .. } => command.args(["check", "--read-data"]),
             Kind::Borg { .. } => command.args(["check", "--verify-data"]).arg(&places.repository),
         };
@@ -144,7 +177,7 @@ impl Tool {
         command.env("HOME", home).env("XDG_CACHE_HOME", home.join("cache"));
         command.env("XDG_CONFIG_HOME", home.join("config"));
         match self.kind {
-            Kind::Lifeboat => command.current_dir(home),
+            Kind::Lifeboat { .. } => command.current_dir(home),
             Kind::Restic { .. } => {
                 command.env("RESTIC_PASSWORD_FILE", home.join("passphrase"));
                 command.arg("--quiet").arg("--repo").arg(&places.repository)
@@ -167,12 +200,17 @@ fn archive_of(places: &Places, archive: &str) -> String {
 }
 
 /// The policy that `lifeboat backup` finds in the folder where it is started.
-fn write_policy(places: &Places) -> Result<()> {
+fn write_policy(places: &Places, slot: Slot) -> Result<()> {
+    let key = match slot {
+        Slot::KeyFile => "key_file",
+        Slot::Passphrase => "passphrase_file",
+    };
     let policy = format!(
-        "site = \"bench\"\n\n[[files]]\nname = \"data\"\npaths = [{:?}]\n\n[[repository]]\nurl = \"file://{}\"\nkey_file = {:?}\n",
+        "site = \"bench\"\n\n[[files]]\nname = \"data\"\npaths = [{:?}]\n\n\
+         [[repository]]\nurl = \"file://{}\"\n{key} = {:?}\n",
         places.data.display().to_string(),
         places.repository.display(),
-        places.home.join("key").display().to_string(),
+        slot.file(places).display().to_string(),
     );
     fs::write(places.home.join("lifeboat.toml"), policy).context("write a policy")
 }
