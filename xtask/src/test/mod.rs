@@ -25,26 +25,15 @@ pub struct Options {
     full: Option<Option<String>>,
 }
 
-/// How much is tested. Tests read the name from `LIFEBOAT_TEST_TIER`, and choose their size by it.
+/// How much is tested.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Tier {
     /// No end-to-end tests.
     Fast,
     /// What continuous integration runs.
     Default,
-    /// Sizes without limit.
+    /// Everything, also what is marked `#[ignore]` because it takes long.
     Full,
-}
-
-impl Tier {
-    /// As it is spelt in the environment of the tests.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Fast => "fast",
-            Self::Default => "default",
-            Self::Full => "full",
-        }
-    }
 }
 
 /// Runs the tier; true if nothing failed.
