@@ -1,7 +1,8 @@
 //! What a reviewer should not have to say twice: lengths, module docs, forgotten files, unfinished
-//! work.
+//! work, dead links.
 
 mod lengths;
+mod links;
 mod modules;
 mod words;
 
@@ -30,7 +31,11 @@ pub fn check(workspace: &Workspace) -> Result<Vec<String>> {
     for path in text_files(&workspace.root)? {
         let text =
             fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        problems.extend(words::problems(&workspace.relative(&path), &text));
+        let name = workspace.relative(&path);
+        problems.extend(words::problems(&name, &text));
+        if has_suffix(&path, &["md"]) {
+            problems.extend(links::problems(&name, &path, &text, Path::exists));
+        }
     }
     Ok(problems)
 }
