@@ -27,7 +27,7 @@ impl Amount {
     /// For every run of the tests.
     pub const SHORT: Self = Self { slots: 2, objects: 6 };
     /// At least 300 writes.
-    pub const LONG: Self = Self { slots: 40, objects: 220 };
+    pub const LONG: Self = Self { slots: 8, objects: 280 };
 }
 
 /// A key file: of which slot, made in which run.
