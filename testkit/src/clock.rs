@@ -80,9 +80,8 @@ impl ManualClock {
     fn count_sleepers(&self) {
         let mut state = self.lock();
         state.sleepers.retain(|(_, waker)| !waker.is_closed());
-        let count = state.sleepers.len();
-        drop(state);
-        self.sleepers.send_replace(count);
+        // Told under the lock, so that no older count comes after a newer one.
+        self.sleepers.send_replace(state.sleepers.len());
     }
 }
 

@@ -11,7 +11,7 @@ use object_store::{Error, ObjectMeta, Result};
 use testkit::Random;
 
 use super::failure;
-use super::interposed::{Altered, Policy, Request, Verb};
+use super::interposed::{Altered, Answer, Policy, Request, Verb};
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,8 +159,8 @@ impl Policy for Faults {
         Ok(fault)
     }
 
-    async fn after(&self, request: &Request, fault: Option<Fault>, _: u64) -> Result<()> {
-        if request.verb.writes() {
+    async fn after(&self, request: &Request, fault: Option<Fault>, answer: Answer) -> Result<()> {
+        if request.verb.writes() && answer.is_ok {
             let mut plan = self.lock();
             let order = plan.created.len();
             plan.created.entry(request.path.clone()).or_insert(order);

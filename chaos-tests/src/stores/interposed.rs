@@ -51,6 +51,21 @@ pub struct Request {
     pub sent_bytes: u64,
 }
 
+/// What a store answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    /// Whether it did what was asked.
+    pub is_ok: bool,
+    /// How many bytes of content came with the answer.
+    pub received_bytes: u64,
+}
+
+impl Answer {
+    fn to<T>(result: &Result<T>) -> Self {
+        Self { is_ok: result.is_ok(), received_bytes: 0 }
+    }
+}
+
 /// What a policy makes of a listing.
 #[derive(Debug)]
 pub struct Altered {
@@ -69,13 +84,8 @@ pub trait Policy: Debug + Send + Sync + 'static {
     /// The request is about to reach the store: wait, or refuse it.
     async fn before(&self, request: &Request) -> Result<Self::Ticket>;
 
-    /// The store has answered, with `received_bytes` of content: wait, or lose the answer.
-    async fn after(
-        &self,
-        request: &Request,
-        ticket: Self::Ticket,
-        received_bytes: u64,
-    ) -> Result<()>;
+    /// The store has answered: wait, or lose the answer.
+    async fn after(&self, request: &Request, ticket: Self::Ticket, answer: Answer) -> Result<()>;
 
     /// Changes content that the store gave.
     fn alter_content(&self, ticket: &Self::Ticket, content: Bytes) -> Bytes;
@@ -133,7 +143,7 @@ impl<P: Policy> Interposed<P> {
     ) -> Result<T> {
         let ticket = self.policy.before(&request).await?;
         let answer = answer.await;
-        self.policy.after(&request, ticket, 0).await?;
+        self.policy.after(&request, ticket, Answer::to(&answer)).await?;
         answer
     }
 
@@ -146,13 +156,19 @@ impl<P: Policy> Interposed<P> {
         let ticket = self.policy.before(&request).await?;
         let entries: Result<Vec<_>> = entries.try_collect().await;
         let altered = entries.map(|entries| self.policy.alter_list(&ticket, entries));
-        self.policy.after(&request, ticket, 0).await?;
+        self.policy.after(&request, ticket, Answer::to(&altered)).await?;
         let altered = altered?;
-        for _ in 1..altered.entries.len().div_ceil(LIST_PAGE_ENTRIES) {
-            let ticket = self.policy.before(&request).await?;
-            self.policy.after(&request, ticket, 0).await?;
-        }
+        self.send_further_pages(&request, altered.entries.len()).await?;
         Ok(altered)
+    }
+
+    /// Sends the requests that a listing of so many entries takes after its first.
+    async fn send_further_pages(&self, request: &Request, entries: usize) -> Result<()> {
+        for _ in 1..entries.div_ceil(LIST_PAGE_ENTRIES) {
+            let ticket = self.policy.before(request).await?;
+            self.policy.after(request, ticket, Answer { is_ok: true, received_bytes: 0 }).await?;
+        }
+        Ok(())
     }
 
     fn stream_list(
@@ -202,7 +218,8 @@ impl<P: Policy> ObjectStore for Interposed<P> {
         let answer =
             answer.map(|(result, content)| (result, self.policy.alter_content(&ticket, content)));
         let received_bytes = answer.as_ref().map_or(0, |(_, content)| content.len() as u64);
-        self.policy.after(&request, ticket, received_bytes).await?;
+        let is_ok = answer.is_ok();
+        self.policy.after(&request, ticket, Answer { is_ok, received_bytes }).await?;
         let (result, content) = answer?;
         let payload = GetResultPayload::Stream(stream::iter([Ok(content)]).boxed());
         Ok(GetResult { payload, ..result })
@@ -261,12 +278,9 @@ impl<P: Policy> ObjectStore for Interposed<P> {
             let altered = self.policy.alter_list(&ticket, result.objects);
             (altered, result.common_prefixes, result.extensions, entries)
         });
-        self.policy.after(&request, ticket, 0).await?;
+        self.policy.after(&request, ticket, Answer::to(&listed)).await?;
         let (altered, common_prefixes, extensions, entries) = listed?;
-        for _ in 1..entries.div_ceil(LIST_PAGE_ENTRIES) {
-            let ticket = self.policy.before(&request).await?;
-            self.policy.after(&request, ticket, 0).await?;
-        }
+        self.send_further_pages(&request, entries).await?;
         if altered.is_torn {
             return Err(super::failure("the listing broke off"));
         }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use object_store::{ObjectMeta, Result};
 
-use super::interposed::{Altered, Policy, Request};
+use super::interposed::{Altered, Answer, Policy, Request};
 
 /// On which side of the write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl Policy for Killer {
         Ok(write)
     }
 
-    async fn after(&self, _: &Request, write: u64, _: u64) -> Result<()> {
+    async fn after(&self, _: &Request, write: u64, _: Answer) -> Result<()> {
         self.strike(write, Moment::After);
         Ok(())
     }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use model::Clock;
 use object_store::{ObjectMeta, Result};
 
-use super::interposed::{Altered, Policy, Request};
+use super::interposed::{Altered, Answer, Policy, Request};
 
 /// A [`Policy`] that makes each request wait for its round trip, and all content share one bandwidth.
 #[derive(Debug)]
@@ -53,9 +53,9 @@ impl Policy for Link {
         Ok(())
     }
 
-    async fn after(&self, _: &Request, (): (), received_bytes: u64) -> Result<()> {
-        if received_bytes > 0 {
-            self.pass(received_bytes).await;
+    async fn after(&self, _: &Request, (): (), answer: Answer) -> Result<()> {
+        if answer.received_bytes > 0 {
+            self.pass(answer.received_bytes).await;
         }
         Ok(())
     }

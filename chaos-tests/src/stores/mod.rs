@@ -20,7 +20,7 @@ mod tests;
 
 pub use check::check_store;
 pub use faults::{Fault, Faults, Rule};
-pub use interposed::{Altered, Interposed, LIST_PAGE_ENTRIES, Policy, Request, Verb};
+pub use interposed::{Altered, Answer, Interposed, LIST_PAGE_ENTRIES, Policy, Request, Verb};
 pub use killer::{Killer, Moment};
 pub use link::Link;
 pub use power::{Durability, Power};

@@ -15,7 +15,7 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, Result};
 use testkit::Random;
 
 use super::failure;
-use super::interposed::{Altered, Interposed, Policy, Request, Verb};
+use super::interposed::{Altered, Answer, Interposed, Policy, Request, Verb};
 
 /// What an acknowledgement promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,7 +137,7 @@ impl Policy for Power {
         Ok(())
     }
 
-    async fn after(&self, request: &Request, (): (), _: u64) -> Result<()> {
+    async fn after(&self, request: &Request, (): (), answer: Answer) -> Result<()> {
         if request.verb.writes() {
             self.linger().await;
         }
@@ -145,7 +145,7 @@ impl Policy for Power {
         if state.is_off {
             return Err(failure("the power is off"));
         }
-        if request.verb == Verb::Put {
+        if request.verb == Verb::Put && answer.is_ok {
             state.acknowledged.push(request.path.clone());
         }
         Ok(())

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use object_store::{ObjectMeta, Result};
 
-use super::interposed::{Altered, Policy, Request, Verb};
+use super::interposed::{Altered, Answer, Policy, Request, Verb};
 
 /// What requests of one verb and prefix came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -88,14 +88,14 @@ impl Policy for Recorder {
         Ok(record.completed_round + 1)
     }
 
-    async fn after(&self, request: &Request, round: u64, received_bytes: u64) -> Result<()> {
+    async fn after(&self, request: &Request, round: u64, answer: Answer) -> Result<()> {
         let mut record = self.lock();
         record.completed_round = record.completed_round.max(round);
         let prefix = request.path.split('/').next().unwrap_or_default().to_owned();
         let counted = record.counts.entry((request.verb, prefix)).or_default();
         counted.requests += 1;
         counted.sent_bytes += request.sent_bytes;
-        counted.received_bytes += received_bytes;
+        counted.received_bytes += answer.received_bytes;
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use model::{
     Content, ContentReader, Cut, Follower, ItemBatches, LogPayload, Recheck, Replay, RestoreStep,
     SystemFacts, Target, TargetFacts,
 };
+use proptest::prelude::*;
 
 use super::*;
 use crate::scripted::{Shape, key};
@@ -75,6 +76,41 @@ async fn the_memory_target_passes() {
     let target = MemoryTarget::new();
     check_target(&target, &source, &[], &String::new, &context).await;
     assert!(target.is_finished());
+}
+
+/// One line of a script over a few names, so that edits meet: overwrites, moves onto and into.
+fn any_line() -> impl Strategy<Value = String> {
+    let path = || prop::sample::select(vec!["a", "a/b", "a/b/c", "a/d", "e", "e/f", "a.x"]);
+    prop_oneof![
+        4 => (path(), 0..50_u64, 0..9_000_u64)
+            .prop_map(|(path, seed, length)| format!("node {path} {seed}*{length}")),
+        2 => path().prop_map(|path| format!("delete {path}")),
+        2 => (path(), path()).prop_map(|(from, to)| format!("move {from} {to}")),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Three ways of bringing a state forward agree: changes of a cut, a log of changes, a raw log.
+    #[test]
+    fn any_history_leads_to_the_same_state(lines in prop::collection::vec(any_line(), 1..20)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("runtime");
+        runtime.block_on(async {
+            let (context, _) = context(1);
+            for log in [LogPayload::Raw, LogPayload::Changes] {
+                let system = ScriptedSystem::new("node a\n node a/b 1*10\n node e 2*10")
+                    .with_shape(Shape::Changes)
+                    .with_log(log);
+                let before = Baseline::take(&system, &context).await.expect("baseline");
+                system.edit(&lines.join("\n"));
+                let changes = check_changes_cut(&system, &before, &context).await;
+                assert_eq!(changes, Some(lines.len()));
+                assert!(check_follower(&system, &before, &context).await.is_some());
+                check_replay(&system, &before, &context).await;
+            }
+        });
+    }
 }
 
 /// A system that breaks one rule.
