@@ -70,6 +70,15 @@ async fn the_scripted_system_passes_in_every_shape() {
 }
 
 #[tokio::test]
+async fn a_log_that_needs_a_server_is_not_replayed() {
+    let (context, _) = context(1);
+    let system = changed(Shape::Sorted, Some(LogPayload::Raw)).with_replay_by_server();
+    let before = Baseline::take(&system, &context).await.expect("baseline");
+    system.edit(EDITS);
+    assert_eq!(check_replay(&system, &before, &context).await, None);
+}
+
+#[tokio::test]
 async fn the_memory_target_passes() {
     let (context, _) = context(1);
     let source = Baseline::take(&ScriptedSystem::new(SCRIPT), &context).await.expect("baseline");

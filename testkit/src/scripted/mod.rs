@@ -119,6 +119,7 @@ impl Call {
 pub struct ScriptedSystem {
     facts: SystemFacts,
     shape: Shape,
+    needs_server: bool,
     state: Arc<Mutex<State>>,
 }
 
@@ -136,7 +137,8 @@ impl ScriptedSystem {
             log: None,
             extent_epoch: Epoch(1),
         };
-        let system = Self { facts, shape: Shape::Sorted, state: Arc::default() };
+        let system =
+            Self { facts, shape: Shape::Sorted, needs_server: false, state: Arc::default() };
         system.edit(script);
         system.forget_history();
         system
@@ -153,6 +155,13 @@ impl ScriptedSystem {
     #[must_use]
     pub fn with_log(mut self, payload: LogPayload) -> Self {
         self.facts.log = Some(payload);
+        self
+    }
+
+    /// Makes replay answer that it needs a server of the system's kind.
+    #[must_use]
+    pub fn with_replay_by_server(mut self) -> Self {
+        self.needs_server = true;
         self
     }
 
@@ -285,7 +294,8 @@ impl System for ScriptedSystem {
 
     fn replay(&self) -> Option<Box<dyn Replay>> {
         let is_raw = self.facts.log == Some(LogPayload::Raw);
-        is_raw.then(|| Box::new(ScriptedReplay) as Box<dyn Replay>)
+        let replay = ScriptedReplay { needs_server: self.needs_server };
+        is_raw.then(|| Box::new(replay) as Box<dyn Replay>)
     }
 }
 

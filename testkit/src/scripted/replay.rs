@@ -14,7 +14,9 @@ use crate::{MemoryCut, ObservedItem};
 
 /// Replays lines of the script over a stored state.
 #[derive(Debug)]
-pub(super) struct ScriptedReplay;
+pub(super) struct ScriptedReplay {
+    pub(super) needs_server: bool,
+}
 
 #[async_trait]
 impl Replay for ScriptedReplay {
@@ -25,6 +27,9 @@ impl Replay for ScriptedReplay {
         position: &Position,
         context: &Context,
     ) -> Result<Replayed> {
+        if self.needs_server {
+            return Ok(Replayed::NeedsServer { why: "the script says so".to_owned() });
+        }
         let mut reached = base.position().clone();
         let mut items = items_of(observe(base.as_ref(), context).await?);
         while reached != *position {
