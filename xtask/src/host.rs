@@ -47,7 +47,8 @@ pub fn cache_dir(name: &str) -> Result<PathBuf> {
 /// Where cargo is to put build output: what the user chose, else the cache, never the checkout.
 pub fn target_dir() -> Result<PathBuf> {
     match std::env::var_os("CARGO_TARGET_DIR").filter(|value| !value.is_empty()) {
-        Some(chosen) => Ok(PathBuf::from(chosen)),
+        // Cargo and this program may stand in different folders.
+        Some(chosen) => std::path::absolute(chosen).context("make CARGO_TARGET_DIR absolute"),
         None => cache_dir("target"),
     }
 }
