@@ -40,7 +40,8 @@ pub struct Inner {
 /// Runs a command, quietly unless it fails, and returns what it cost.
 pub fn cost_of(command: &Command) -> Result<Cost> {
     let report = tempfile::NamedTempFile::new().context("create a file for the cost")?;
-    let mut outer = Command::new(std::env::current_exe().context("find this program")?);
+    // By this name it is found even if it has been built anew since it was started.
+    let mut outer = Command::new("/proc/self/exe");
     outer.arg("measure").arg(report.path()).arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
         match value {
