@@ -5,7 +5,7 @@
 //! without a journal is slow to hand out inodes that were freed a moment ago, and that would be
 //! counted against whoever restores next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -35,9 +35,14 @@ pub const TARGETS: &[Target] = &[
 const ROUNDS: u32 = 3;
 const QUICK_DIVISOR: u64 = 20;
 
-/// Everything that was measured: by case, by tool, one value per round.
+/// Everything that was measured.
 #[derive(Default)]
-struct Measured(BTreeMap<(&'static str, &'static str), Vec<f64>>);
+struct Measured {
+    /// By case and tool, one value per round.
+    values: BTreeMap<(&'static str, &'static str), Vec<f64>>,
+    /// Tools that failed at something: what does not do its work is fast at nothing.
+    failed: BTreeSet<&'static str>,
+}
 
 /// Runs the whole comparison.
 pub fn run(workspace: &Workspace, quick: bool) -> Result<Report> {
@@ -87,30 +92,27 @@ impl Bench {
         let mut measured = Measured::default();
         for round in 0..self.rounds {
             for tool in &self.tools {
-                self.attempt(tool, "backup", || self.backup(tool, round, &mut measured));
+                let done = self.backup(tool, round, &mut measured);
+                measured.note_failure(tool, done);
             }
         }
         for round in 0..self.rounds {
             for tool in self.tools.iter().filter(|tool| tool.is_counted) {
-                self.attempt(tool, "restore", || self.restore(tool, round, &mut measured));
-                self.attempt(tool, "verify", || self.verify(tool, &mut measured));
+                let done = self.restore(tool, round, &mut measured);
+                measured.note_failure(tool, done);
+                let done = self.verify(tool, &mut measured);
+                measured.note_failure(tool, done);
             }
         }
         for round in 0..self.rounds {
             let bytes = data::change::apply(&self.data, round)?;
             host::note(&format!("changed {bytes} bytes"));
             for tool in &self.tools {
-                self.attempt(tool, "changed", || self.changed(tool, round, &mut measured));
+                let done = self.changed(tool, round, &mut measured);
+                measured.note_failure(tool, done);
             }
         }
         Ok(measured)
-    }
-
-    /// A tool that fails loses its case, not everybody's bench.
-    fn attempt(&self, tool: &Tool, what: &str, work: impl FnOnce() -> Result<()>) {
-        if let Err(error) = work() {
-            host::note(&format!("{}: {what} failed: {error:#}", tool.name));
-        }
     }
 
     /// A first backup into a fresh repository, its size, and a second backup of the same.
@@ -239,11 +241,20 @@ impl Bench {
 
 impl Measured {
     fn add(&mut self, case: &'static str, tool: &Tool, value: f64) {
-        self.0.entry((case, tool.name)).or_default().push(value);
+        self.values.entry((case, tool.name)).or_default().push(value);
+    }
+
+    /// A tool that fails loses its own cases, not everybody's bench.
+    fn note_failure(&mut self, tool: &Tool, done: Result<()>) {
+        if let Err(error) = done {
+            host::note(&format!("{} failed, its values do not count: {error:#}", tool.name));
+            self.failed.insert(tool.name);
+        }
     }
 
     fn median(&self, case: &'static str, tool: &'static str) -> Option<f64> {
-        median(self.0.get(&(case, tool)).cloned().unwrap_or_default())
+        let values = self.values.get(&(case, tool)).filter(|_| !self.failed.contains(tool));
+        median(values.cloned().unwrap_or_default())
     }
 }
 
@@ -269,4 +280,37 @@ fn bytes_below(folder: &Path) -> Result<u64> {
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
     host::output_of(Command::new("cp").arg("--archive").arg(from).arg(to)).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use anyhow::bail;
+
+    use super::*;
+
+    #[test]
+    fn a_tool_that_fails_has_no_values() {
+        let nowhere = peers::Peers { restic: None, rustic: None, borg: None };
+        let tools = tools::all(PathBuf::from("lifeboat"), &nowhere);
+        let ours = tools.first().unwrap();
+        let mut measured = Measured::default();
+        measured.add("backup", ours, 2.0);
+        measured.note_failure(ours, Ok(()));
+        assert_eq!(measured.median("backup", "lifeboat"), Some(2.0));
+        measured.note_failure(ours, (|| bail!("restored something else"))());
+        assert_eq!(measured.median("backup", "lifeboat"), None);
+    }
+
+    #[test]
+    fn a_peer_that_could_not_be_had_is_named_in_every_case() {
+        let mut measured = Measured::default();
+        measured.values.insert(("backup", "lifeboat"), vec![1.0]);
+        let case = judge(&TARGETS[0], &measured).unwrap();
+        let json = serde_json::to_value(&case).unwrap();
+        let peers = json["peers"].as_object().unwrap();
+        assert_eq!(peers.len(), COUNTED_PEERS.len());
+        assert!(peers.values().all(serde_json::Value::is_null) && json["holds"] == false, "{json}");
+    }
 }
