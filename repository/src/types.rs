@@ -328,6 +328,26 @@ impl Record {
     }
 }
 
+/// What a whole tree holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Items.
+    pub items: u64,
+    /// Bytes of their content, holes included.
+    pub content_bytes: u64,
+}
+
+/// A whole tree: what a snapshot refers to.
+#[derive(Debug, Clone)]
+pub struct Root {
+    /// The root node and where it lies; none for an empty tree.
+    pub node: Option<(NodeId, Place)>,
+    /// How many levels of nodes there are; 0 for an empty tree.
+    pub height: u8,
+    /// What is in it.
+    pub totals: Totals,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
