@@ -180,6 +180,10 @@ impl<'a> TreeBuilder<'a> {
         if self.last.as_ref().is_some_and(|last| last >= key) {
             return Err(out_of_order(key));
         }
+        if key.as_bytes().len() > ItemKey::LENGTH_MAX {
+            return Err(Error::new(ErrorKind::Invalid, "add item to tree", key.display())
+                .detail("its key is too long where it was moved to"));
+        }
         self.last = Some(key.clone());
         Ok(())
     }

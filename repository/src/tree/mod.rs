@@ -6,8 +6,11 @@
 
 mod builder;
 pub(crate) mod codec;
+mod diff;
+mod edit;
 mod hints;
 mod node;
+mod overlay;
 mod reader;
 mod split;
 #[cfg(test)]
@@ -20,7 +23,10 @@ use bytes::Bytes;
 use model::Result;
 
 pub use builder::TreeBuilder;
+pub use diff::{Difference, diff};
+pub use edit::{MayReuse, apply_changes};
 pub use node::{HEIGHT_MAX, NODE_BYTES_MAX};
+pub use overlay::Edits;
 pub use reader::{RecordBatches, Tree};
 
 use crate::types::{NodeId, Place};

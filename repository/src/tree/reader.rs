@@ -35,7 +35,7 @@ struct Inner {
 }
 
 /// A range of keys.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct KeyRange {
     pub(super) lower: Bound<ItemKey>,
     pub(super) upper: Bound<ItemKey>,
@@ -255,16 +255,25 @@ impl KeyRange {
 
     /// Says whether a node can hold keys of the range.
     pub(super) fn touches(&self, child: &Child) -> bool {
-        let is_after_lower = match (&child.last, &self.lower) {
-            (None, _) | (_, Bound::Unbounded) => true,
-            (Some(last), Bound::Included(lower)) => last >= lower,
-            (Some(last), Bound::Excluded(lower)) => last > lower,
-        };
         let is_before_upper = match (&child.after, &self.upper) {
             (None, _) | (_, Bound::Unbounded) => true,
             (Some(after), Bound::Included(upper) | Bound::Excluded(upper)) => after < upper,
         };
-        is_after_lower && is_before_upper
+        is_before_upper && !self.is_behind(child)
+    }
+
+    /// Says whether the range begins only after all keys of a node.
+    pub(super) fn is_behind(&self, child: &Child) -> bool {
+        child.last.as_ref().is_some_and(|last| self.is_behind_key(last))
+    }
+
+    /// Says whether the range begins only after a key.
+    pub(super) fn is_behind_key(&self, key: &ItemKey) -> bool {
+        match &self.lower {
+            Bound::Unbounded => false,
+            Bound::Included(lower) => key < lower,
+            Bound::Excluded(lower) => key <= lower,
+        }
     }
 
     /// Says whether all keys of a node are in the range.

@@ -10,6 +10,7 @@ use futures::TryStreamExt;
 use model::{
     AttributeTag, Attributes, ContentClass, Error, ErrorKind, ItemKey, ItemKind, Result, Version,
 };
+use proptest::prelude::*;
 
 use super::{ReadNodes, RecordBatches, StoreNodes, Tree, TreeBuilder};
 use crate::crypto::{DEFAULT_DOMAIN, DomainKeys, testing};
@@ -195,4 +196,25 @@ pub(crate) fn assert_same<'m>(
 /// Runs a future to its end on this thread.
 pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().expect("runtime").block_on(future)
+}
+
+/// Short names of few letters in few levels: prefixes, subtrees and gaps of every kind. A few are so
+/// long that few keys make a tree of many levels.
+pub(crate) fn any_key() -> impl Strategy<Value = ItemKey> {
+    let name = prop_oneof![
+        12 => "[ab.]{1,2}",
+        1 => "[ab]".prop_map(|end| "l".repeat(9_000) + &end),
+    ];
+    prop::collection::vec(name, 0..4)
+        .prop_map(|names| ItemKey::from_components(names).expect("key"))
+}
+
+/// Records big enough for several nodes and levels with a few hundred keys.
+pub(crate) fn any_map() -> impl Strategy<Value = Map> {
+    let padded = (any_key(), 0..900_u64, 0..3000_usize).prop_map(|(key, seed, padding)| {
+        let mut record = record(seed);
+        record.version = Some(Version(vec![seed as u8; padding].into()));
+        (key, record)
+    });
+    prop::collection::btree_map(any_key(), padded.prop_map(|(_, record)| record), 0..250)
 }

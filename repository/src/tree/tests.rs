@@ -6,28 +6,14 @@ use futures::StreamExt;
 use model::ErrorKind;
 use proptest::prelude::*;
 
-use super::testing::{Map, Nodes, assert_same, build, collect, key, keys, map, record, run, tree};
+use super::testing::{
+    Map, Nodes, any_key, any_map, assert_same, build, collect, key, keys, map, record, run, tree,
+};
 use super::{Tree, TreeBuilder};
 use crate::types::{NodeId, Root};
 
 fn root_id(root: &Root) -> Option<NodeId> {
     root.node.as_ref().map(|(id, _)| *id)
-}
-
-/// Short names of few letters in few levels: prefixes, subtrees and gaps of every kind.
-fn any_key() -> impl Strategy<Value = model::ItemKey> {
-    prop::collection::vec("[ab.]{1,2}", 0..4)
-        .prop_map(|names| model::ItemKey::from_components(names).expect("key"))
-}
-
-/// Records big enough for several nodes and levels with a few hundred keys.
-fn any_map() -> impl Strategy<Value = Map> {
-    let padded = (any_key(), 0..900_u64, 0..3000_usize).prop_map(|(key, seed, padding)| {
-        let mut record = record(seed);
-        record.version = Some(model::Version(vec![seed as u8; padding].into()));
-        (key, record)
-    });
-    prop::collection::btree_map(any_key(), padded.prop_map(|(_, record)| record), 0..250)
 }
 
 fn any_bound() -> impl Strategy<Value = Bound<model::ItemKey>> {
