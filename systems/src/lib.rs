@@ -1,1 +1,1 @@
-//! stub
+//! The kinds of systems that can be protected, one folder each, and one list of all.
