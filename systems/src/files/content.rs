@@ -12,7 +12,7 @@ use model::{
     Content, ContentReader, Context, Error, ErrorKind, Item, ItemKey, ItemKind, Monitor, Recheck,
     Result,
 };
-use rustix::fs::{Advice, OFlags};
+use rustix::fs::{Advice, FileType, OFlags};
 use rustix::io::Errno;
 
 use super::attributes::FileKind;
@@ -50,11 +50,15 @@ impl Contents {
         if !is_ours {
             return Err(fail(Errno::NOENT).detail("not protected"));
         }
-        let file = self.source.reach.open_to_read(&path, OFlags::empty()).map_err(fail)?;
+        let other = || fail(Errno::NOENT).detail("no regular file any more");
+        let file = match self.source.reach.open_to_read(&path, OFlags::empty()) {
+            // What a socket says.
+            Err(Errno::NXIO) => return Err(other()),
+            opened => opened.map_err(fail)?,
+        };
         let stat = rustix::fs::fstat(&file).map_err(fail)?;
-        // Something else may have taken the name: a pipe would wait for its writer.
-        if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::RegularFile {
-            return Err(fail(Errno::NOENT).detail("no regular file any more"));
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(other());
         }
         Ok((file, path))
     }

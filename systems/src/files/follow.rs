@@ -88,11 +88,9 @@ impl FilesFollower {
         Ok(Self { contents, memory, state, watch, debounce: options.debounce })
     }
 
-    /// Waits for events and forgets them, as if the kernel had not told.
     #[cfg(test)]
-    pub(super) async fn lose_events(&self) {
-        self.watch.arrived().await;
-        self.watch.take();
+    pub(super) fn watch(&self) -> &Watch {
+        &self.watch
     }
 
     /// Waits until there is something to look at; `false` where nothing came.

@@ -37,10 +37,6 @@ impl Reach {
         Self { has_openat2: false, ..Self::new().expect("root") }
     }
 
-    pub(super) fn root(&self) -> BorrowedFd<'_> {
-        self.root.as_fd()
-    }
-
     /// Opens a path relative to the root. `LOOP` or `NOTDIR` where a link is in it.
     pub(super) fn open(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -64,7 +64,7 @@ pub(super) enum Verdict {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Candidate<'a> {
     pub(super) name: &'a [u8],
-    /// The absolute path.
+    /// The absolute path; may be empty where [`Selection::uses_paths`] is false.
     pub(super) path: &'a [u8],
     pub(super) is_directory: bool,
     pub(super) device: u64,

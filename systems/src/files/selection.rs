@@ -31,6 +31,11 @@ impl Selection {
         Ok(Self { include: Patterns::new(include)?, exclude: Patterns::new(exclude)? })
     }
 
+    /// Says whether any pattern is compared with paths.
+    pub(super) fn uses_paths(&self) -> bool {
+        !self.include.paths.is_empty() || !self.exclude.paths.is_empty()
+    }
+
     /// Says whether a name, and all below it, is left out. `path` is absolute.
     pub(super) fn excludes(&self, name: &[u8], path: &[u8]) -> bool {
         self.exclude.matches(name, path)

@@ -80,7 +80,8 @@ impl Source {
         name: &[u8],
         stat: &FileStat,
     ) -> Result<(Verdict, Option<Place>)> {
-        let path = directory.path_of(name);
+        let needs_path = self.rules.selection.uses_paths();
+        let path = if needs_path { directory.path_of(name) } else { Vec::new() };
         let is_directory = stat.kind == FileKind::Directory;
         let candidate = Candidate { name, path: &path, is_directory, device: stat.device };
         let (verdict, node) = self.roots.judge(place, &candidate, &self.rules);

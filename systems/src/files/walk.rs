@@ -11,7 +11,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use model::{Context, Error, ErrorKind, Item, ItemKey, Result};
 
-use super::directory::{Entry, LinkId, RUN_NAMES, Task, perform};
+use super::directory::{Entry, LinkId, RUN_NAMES, Step, Task, perform};
 use super::inspect::Inspector;
 use super::links::{Found, Links};
 use super::names::Names;
@@ -35,7 +35,13 @@ pub(super) fn walk(
     emit: &mut dyn FnMut(Vec<Found>) -> ControlFlow<()>,
 ) -> Result<()> {
     let top = source.top()?;
-    let walker = Walker { source, names, queue: Mutex::default(), work: Condvar::new() };
+    let walker = Walker {
+        source,
+        names,
+        queue: Mutex::default(),
+        work: Condvar::new(),
+        done: Condvar::new(),
+    };
     let first = walker.lock().add(top.key.clone(), Task::List(top));
     std::thread::scope(|scope| {
         let _closing = Closing(&walker);
@@ -56,8 +62,10 @@ struct Walker<'a> {
     source: &'a Source,
     names: &'a Names,
     queue: Mutex<Queue>,
-    /// Told of every change of the queue.
+    /// Wakes a thread: there is something to do.
     work: Condvar,
+    /// Wakes the consumer: what it waits for is ready.
+    done: Condvar,
 }
 
 /// Where a task stands in the order, and its number.
@@ -69,6 +77,9 @@ struct Queue {
     ready: HashMap<u64, Ready>,
     ready_entries: usize,
     last_number: u64,
+    resting_threads: usize,
+    /// What the consumer waits for.
+    awaited: Option<u64>,
     is_closed: bool,
 }
 
@@ -92,6 +103,31 @@ impl Queue {
         self.pending.insert(slot.clone(), task);
         slot
     }
+
+    /// Takes the first task in key order, unless enough lies ready.
+    fn take_first(&mut self) -> Option<(Slot, Task)> {
+        if self.ready_entries < READY_ENTRIES_MAX { self.pending.pop_first() } else { None }
+    }
+
+    /// Adds the tasks that a step leads to.
+    fn follow_up(&mut self, step: Step) -> Ready {
+        let entry = |Entry { item, link, below }| {
+            let below = below.map(|place| self.add(item.key.clone(), Task::List(place)));
+            ReadyEntry { item, link, below }
+        };
+        let entries = step.entries.into_iter().map(entry).collect();
+        let rest = step.rest.into_iter();
+        let rest = rest.map(|run| self.add(run.first_key(), Task::Look(run))).collect();
+        Ready { entries, rest, problems: step.problems }
+    }
+
+    /// Says whether a thread that rests has something to do. Those who rest because enough lies ready
+    /// rest until half of it is taken: waking costs more than a task.
+    fn wants_threads(&self) -> bool {
+        self.resting_threads > 0
+            && !self.pending.is_empty()
+            && self.ready_entries < READY_ENTRIES_MAX / 2
+    }
 }
 
 /// Sends the threads home, also when the consumer fails.
@@ -101,6 +137,7 @@ impl Drop for Closing<'_, '_> {
     fn drop(&mut self) {
         self.0.lock().is_closed = true;
         self.0.work.notify_all();
+        self.0.done.notify_all();
     }
 }
 
@@ -120,74 +157,85 @@ impl Walker<'_> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'a>(&self, queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
-        self.work.wait(queue).unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A thread's life.
     fn work(&self) {
         let _alarm = Alarm(self);
         let mut inspector = Inspector::new(self.names);
-        while let Some((slot, task)) = self.take() {
-            let ready = self.perform(task, &mut inspector);
-            let mut queue = self.lock();
-            queue.ready_entries += ready.entries.len();
-            queue.ready.insert(slot.1, ready);
-            drop(queue);
-            self.work.notify_all();
-        }
-    }
-
-    /// Waits for the next task; none when the walk is over.
-    fn take(&self) -> Option<(Slot, Task)> {
         let mut queue = self.lock();
-        loop {
-            if queue.is_closed {
-                return None;
-            }
-            if queue.ready_entries < READY_ENTRIES_MAX
-                && let Some(first) = queue.pending.pop_first()
-            {
-                return Some(first);
-            }
-            queue = self.wait(queue);
+        while !queue.is_closed {
+            queue = match queue.take_first() {
+                Some((slot, task)) => self.prepare(queue, slot.1, task, &mut inspector),
+                None => {
+                    queue.resting_threads += 1;
+                    let mut queue = wait(&self.work, queue);
+                    queue.resting_threads -= 1;
+                    queue
+                }
+            };
         }
     }
 
-    fn perform(&self, task: Task, inspector: &mut Inspector<'_>) -> Ready {
+    /// Does a task without holding the queue.
+    fn perform<'a>(
+        &'a self,
+        queue: MutexGuard<'a, Queue>,
+        task: Task,
+        inspector: &mut Inspector<'_>,
+    ) -> (MutexGuard<'a, Queue>, Ready) {
+        drop(queue);
         let step = perform(self.source, task, inspector);
         let mut queue = self.lock();
-        let mut entries = Vec::with_capacity(step.entries.len());
-        for Entry { item, link, below } in step.entries {
-            let below = below.map(|place| queue.add(item.key.clone(), Task::List(place)));
-            entries.push(ReadyEntry { item, link, below });
+        let ready = queue.follow_up(step);
+        if queue.wants_threads() {
+            self.work.notify_one();
         }
-        let rest = step.rest.into_iter();
-        let rest = rest.map(|run| queue.add(run.first_key(), Task::Look(run))).collect();
-        drop(queue);
-        self.work.notify_all();
-        Ready { entries, rest, problems: step.problems }
+        (queue, ready)
     }
 
-    /// Returns what a task found: waits for the thread that does it, or does it.
+    /// Does a task whose turn is to come.
+    fn prepare<'a>(
+        &'a self,
+        queue: MutexGuard<'a, Queue>,
+        number: u64,
+        task: Task,
+        inspector: &mut Inspector<'_>,
+    ) -> MutexGuard<'a, Queue> {
+        let (mut queue, ready) = self.perform(queue, task, inspector);
+        queue.ready_entries += ready.entries.len();
+        queue.ready.insert(number, ready);
+        if queue.awaited == Some(number) {
+            self.done.notify_one();
+        }
+        queue
+    }
+
+    /// Returns what a task found. Where a thread is at it already, does others until it is done.
     fn obtain(&self, slot: &Slot, inspector: &mut Inspector<'_>) -> Result<Ready> {
         let mut queue = self.lock();
         loop {
             if let Some(ready) = queue.ready.remove(&slot.1) {
                 queue.ready_entries -= ready.entries.len();
-                drop(queue);
-                self.work.notify_all();
+                if queue.wants_threads() {
+                    self.work.notify_one();
+                }
                 return Ok(ready);
             }
             if let Some(task) = queue.pending.remove(slot) {
-                drop(queue);
-                return Ok(self.perform(task, inspector));
+                return Ok(self.perform(queue, task, inspector).1);
             }
             if queue.is_closed {
                 return Err(Error::new(ErrorKind::Internal, "walk", slot.0.display())
                     .detail("a thread of the walk failed"));
             }
-            queue = self.wait(queue);
+            queue = match queue.take_first() {
+                Some((other, task)) => self.prepare(queue, other.1, task, inspector),
+                None => {
+                    queue.awaited = Some(slot.1);
+                    let mut queue = wait(&self.done, queue);
+                    queue.awaited = None;
+                    queue
+                }
+            };
         }
     }
 
@@ -231,6 +279,10 @@ impl Walker<'_> {
         let _ = emit(batch);
         Ok(())
     }
+}
+
+fn wait<'a>(signal: &Condvar, queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
+    signal.wait(queue).unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A directory of which some is handed over.

@@ -140,6 +140,12 @@ impl Watch {
         self.board.seen().merge(seen);
     }
 
+    /// Ends watching, as where the kernel has no room for more.
+    #[cfg(test)]
+    pub(super) fn stop(&self) {
+        *self.watcher() = None;
+    }
+
     fn watcher(&self) -> MutexGuard<'_, Option<RecommendedWatcher>> {
         self.watcher.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -184,4 +190,73 @@ fn read_event(source: &Source, event: &Event) -> Seen {
         }
     }
     seen
+}
+
+#[cfg(test)]
+mod tests {
+    use notify::event::{DataChange, Flag, MetadataKind, RenameMode};
+
+    use super::super::reach::Reach;
+    use super::super::roots::{Roots, Rules};
+    use super::super::selection::Selection;
+    use super::*;
+
+    /// Shows what an event on paths says: directories in which something changed, names that appeared
+    /// after `+`.
+    fn check(kind: EventKind, paths: &str, expected: &str) {
+        let selection = Selection::new(&[], &["*.log".into()]).expect("sound pattern");
+        let source = Source {
+            host: ItemKey::from_components(["h"]).expect("key"),
+            roots: Roots::new(&["/a/b".into()]).expect("sound paths"),
+            rules: Rules { selection, one_file_system: false, skip_caches: false },
+            reach: Reach::new().expect("root"),
+        };
+        let event = Event { paths: paths.split(' ').map(Into::into).collect(), ..Event::new(kind) };
+        let seen = read_event(&source, &event);
+        let dirty = seen.dirty.iter().map(ItemKey::display);
+        let appeared = seen.appeared.iter().map(|key| format!("+{}", key.display()));
+        assert_eq!(
+            dirty.chain(appeared).collect::<Vec<_>>().join(" "),
+            expected,
+            "{kind:?} {paths}"
+        );
+        assert!(!seen.is_torn);
+    }
+
+    #[test]
+    fn events_name_the_directories_to_look_at() {
+        let data = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+        let moved = EventKind::Modify(ModifyKind::Name(RenameMode::Both));
+        let changed = EventKind::Modify(ModifyKind::Metadata(MetadataKind::Any));
+        let written = EventKind::Access(AccessKind::Close(AccessMode::Write));
+        let read = EventKind::Access(AccessKind::Close(AccessMode::Read));
+        let opened = EventKind::Access(AccessKind::Open(AccessMode::Any));
+        check(data, "/a/b/c", "h/a/b");
+        check(written, "/a/b/c/d", "h/a/b/c");
+        check(read, "/a/b/c", "");
+        check(opened, "/a/b/c", "");
+        check(changed, "/a/b", "h/a");
+        check(changed, "/a", "h");
+        check(changed, "/", "");
+        check(data, "/a/x", "");
+        check(data, "relative", "");
+        check(moved, "/a/b/c /a/b/d/e", "h/a/b h/a/b/d +h/a/b/c +h/a/b/d/e");
+        check(EventKind::Create(CreateKind::Folder), "/a/b/c", "h/a/b +h/a/b/c");
+        // Written all the time and excluded; that it came and went shows in its directory.
+        check(data, "/a/b/c.log", "");
+        check(EventKind::Create(CreateKind::File), "/a/b/c.log", "h/a/b");
+    }
+
+    #[test]
+    fn what_was_missed_or_is_too_much_takes_a_walk() {
+        let key = |number: usize| ItemKey::from_components([number.to_string()]).expect("key");
+        let mut seen = Seen::default();
+        assert!(seen.is_empty());
+        seen.merge(Seen { dirty: (0..DIRTY_MAX).map(key).collect(), ..Seen::default() });
+        assert!(!seen.is_torn && seen.dirty.len() == DIRTY_MAX);
+        seen.merge(Seen { dirty: [key(DIRTY_MAX)].into(), ..Seen::default() });
+        assert_eq!(seen, Seen { is_torn: true, ..Seen::default() });
+        let overflow = Event::new(EventKind::Other).set_flag(Flag::Rescan);
+        assert!(overflow.need_rescan());
+    }
 }

@@ -12,6 +12,7 @@ use testkit::{apply_changes, still_context};
 use super::super::FollowOptions;
 use super::super::content::{Contents, Outputs};
 use super::super::follow::FilesFollower;
+use super::super::watch::Seen;
 use super::{Files, Tree, list};
 
 const WALK_EVERY: Duration = Duration::from_secs(600);
@@ -149,11 +150,53 @@ async fn a_missed_event_is_found_by_the_walk() {
     let mut following = Following::begin(&tree).await;
     following.next().await;
     tree.change("f a missed\n f b x");
-    following.follower.lose_events().await;
+    lose_events(&following).await;
     following.handles.clock.advance(WALK_EVERY);
     // Some events may come later than the ones that were lost, and make a batch of their own.
     following.take().await;
     following.catch_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_overflow_leads_to_a_walk() {
+    let tree = Tree::new("f a x");
+    let mut following = Following::begin(&tree).await;
+    following.next().await;
+    tree.change("f a missed");
+    lose_events(&following).await;
+    following.follower.watch().put_back(Seen { is_torn: true, ..Seen::default() });
+    following.take().await;
+    following.catch_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_kernel_only_a_walk_proves_anything() {
+    let tree = Tree::new("f a x");
+    let mut following = Following::begin(&tree).await;
+    let Next::Nothing { as_of } = following.next().await else { panic!("changes") };
+    following.follower.watch().stop();
+    tree.change("f a unseen");
+    lose_events_now(&following);
+    let clock = Arc::clone(&following.handles.clock);
+    let advance = async {
+        clock.wait_for_sleepers(1).await;
+        clock.advance(Duration::from_secs(1));
+    };
+    let (next, ()) = tokio::join!(following.follower.next(&following.context), advance);
+    assert_eq!(next.expect("next"), Next::Nothing { as_of }, "nobody looked");
+    clock.advance(WALK_EVERY);
+    following.take().await;
+    assert_eq!(following.state, following.now().await);
+}
+
+/// Waits for events and forgets them, as if the kernel had not told.
+async fn lose_events(following: &Following) {
+    following.follower.watch().arrived().await;
+    lose_events_now(following);
+}
+
+fn lose_events_now(following: &Following) {
+    following.follower.watch().take();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,10 +1,14 @@
 //! What is listed, how, and in which order.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use futures::FutureExt;
 use model::{AttributeTag, ErrorKind, ItemKind, System};
 use testkit::context;
 
+use super::super::content::Contents;
+use super::super::walk::walk;
 use super::super::{CommandItem, Files, FilesOptions};
 use super::{Tree, list, list_files, options};
 
@@ -188,7 +192,7 @@ async fn extended_attributes_are_captured_where_there_are_some() {
     for reach in [Some(()), None] {
         let mut files = tree.files();
         if reach.is_none() {
-            let source = std::sync::Arc::get_mut(&mut files.source).expect("alone");
+            let source = Arc::get_mut(&mut files.source).expect("alone");
             source.reach = super::super::reach::Reach::without_openat2();
         }
         let items = list_files(&files, &context).await;
@@ -264,6 +268,80 @@ fn options_that_make_no_sense_are_refused() {
         let error = Files::new(wrong.clone()).expect_err("refused");
         assert_eq!(error.kind(), ErrorKind::Invalid, "{wrong:?}");
     }
+}
+
+#[tokio::test]
+async fn device_nodes_are_told_and_left_out() {
+    let (context, handles) = context(1);
+    let tree = Tree::new("f a x");
+    let null = rustix::fs::makedev(1, 3);
+    let (kind, mode) = (rustix::fs::FileType::CharacterDevice, rustix::fs::Mode::RUSR);
+    if rustix::fs::mknodat(rustix::fs::CWD, tree.at("null"), kind, mode, null).is_err() {
+        // Only root may make one.
+        return;
+    }
+    let items = list_files(&tree.files(), &context).await;
+    assert_eq!(tree.show(&items), ["f a 1"]);
+    let problems = handles.monitor.problems();
+    assert!(problems.len() == 1 && problems[0].contains("null"), "{problems:?}");
+}
+
+/// Names so deep that no key can hold them: the walk goes on without them.
+#[tokio::test]
+async fn a_path_that_makes_no_key_is_a_problem() {
+    use rustix::fs::{Mode, OFlags};
+    let (context, handles) = context(1);
+    let tree = Tree::new("f z x");
+    let name = "n".repeat(255);
+    let mut at = rustix::fs::open(&tree.path, OFlags::PATH, Mode::empty()).expect("directory");
+    for _ in 0..260 {
+        rustix::fs::mkdirat(&at, &name, Mode::RWXU).expect("directory");
+        at = rustix::fs::openat(&at, &name, OFlags::PATH, Mode::empty()).expect("directory");
+    }
+    let items = list_files(&tree.files(), &context).await;
+    assert_eq!(items.last().map(|item| item.key.clone()), Some(tree.key("z")));
+    assert!(items.len() > 255, "{}", items.len());
+    let problems = handles.monitor.problems();
+    assert!(problems.len() == 1 && problems[0].contains("65,535"), "{problems:?}");
+}
+
+/// What belongs to others is listed as far as it can be seen, and everything else is listed.
+#[tokio::test]
+async fn what_cannot_be_read_is_told_and_the_walk_goes_on() {
+    use std::os::unix::fs::PermissionsExt;
+    let (context, handles) = context(1);
+    let tree = Tree::new("d locked\n f locked/in x\n f own x\n f secret x");
+    let set = |name: &str, mode| {
+        std::fs::set_permissions(tree.at(name), PermissionsExt::from_mode(mode)).expect("mode");
+    };
+    set("..", 0o755);
+    set("", 0o755);
+    set("secret", 0o000);
+    set("locked", 0o000);
+    let files = tree.files();
+    let cut = files.cut(None, &context).await.expect("cut");
+    let contents = Contents::new(Arc::clone(&files.source), Arc::default(), &context);
+    let (mut items, mut opened) = (Vec::new(), None);
+    std::thread::scope(|scope| {
+        let walking = scope.spawn(|| {
+            // Of this thread and those that it starts; root would see everything.
+            let nobody = rustix::process::Uid::from_raw(65_534);
+            let _ = rustix::thread::set_thread_res_uid(nobody, nobody, nobody);
+            walk(&files.source, &contents.names, &context, &mut |batch| {
+                items.extend(batch.into_iter().map(|found| found.item));
+                std::ops::ControlFlow::Continue(())
+            })
+            .expect("walk");
+            let secret = items.iter().find(|item| item.key == tree.key("secret")).expect("listed");
+            opened = cut.open(secret, 0, 0..1).now_or_never().expect("in place").err();
+        });
+        walking.join().expect("walk");
+    });
+    set("locked", 0o700);
+    assert_eq!(tree.show(&items), ["d locked", "f own 1", "f secret 1"]);
+    assert_eq!(opened.map(|error| error.kind()), Some(ErrorKind::Denied));
+    let problems = handles.monitor.problems();
+    assert!(problems.len() == 1 && problems[0].contains("list directory"), "{problems:?}");
 }
 
 /// More directories and names than are read ahead, one directory longer than several runs.
