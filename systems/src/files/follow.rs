@@ -244,6 +244,8 @@ impl Look {
         names: &Names,
         changes: &mut Changes,
     ) -> Result<Timestamp> {
+        // A protected path that is gone is an error here as it is for a cut, not a deletion.
+        self.source.check_paths(self.context.monitor.as_ref())?;
         let now = self.context.clock.now();
         let mut dirty = seen.dirty;
         for key in &seen.appeared {
@@ -278,7 +280,6 @@ impl Look {
     }
 
     fn walk(&self, state: &mut State, names: &Names, changes: &mut Changes) -> Result<()> {
-        self.source.check_paths(self.context.monitor.as_ref())?;
         let mut diff = state.known.diff(&state.kept);
         walk(&self.source, names, &self.context, &mut |batch| {
             batch.into_iter().for_each(|found| diff.push(found));

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{
-    Change, Context, Error, ErrorKind, Follower, Item, ItemKey, Next, Payload, Position, System,
-};
+use model::{Change, Context, ErrorKind, Follower, Item, ItemKey, Next, Payload, Position, System};
 use testkit::{apply_changes, still_context};
 
 use super::super::FollowOptions;
@@ -234,13 +232,13 @@ async fn nothing_new_is_a_proof_up_to_a_time() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_changes_come_in_several_batches_without_a_hole() {
-    let tree = Tree::new("");
+    let tree = Tree::new("f one x");
     let mut following = Following::begin(&tree).await;
     for number in 0..4_200 {
-        std::fs::write(tree.at(&number.to_string()), b"").expect("file");
+        tree.change(&format!("h {number} one"));
     }
     let (first, second) = (following.take().await.len(), following.take().await.len());
-    assert_eq!((first, second), (4_096, 105), "4,200 files and their directory");
+    assert_eq!((first, second), (4_096, 106), "4,200 names, their file and their directory");
     following.catch_up().await;
 }
 
@@ -275,10 +273,19 @@ async fn a_protected_path_that_is_gone_is_an_error_until_it_is_back() {
     let tree = Tree::new("d a\n f a/b x");
     let mut following =
         Following::begin_with(&tree, |options| options.paths = vec![tree.at("a")]).await;
+    let gone = async |following: &mut Following| {
+        let next = following.follower.next(&following.context).await;
+        assert_eq!(next.expect_err("gone").kind(), ErrorKind::NotFound);
+    };
     tree.change("mv a away");
-    let error: Error = following.follower.next(&following.context).await.expect_err("gone");
-    assert_eq!(error.kind(), ErrorKind::NotFound);
+    gone(&mut following).await;
+    gone(&mut following).await;
     tree.change("mv away a\n f a/b back");
+    following.catch_up().await;
+    // Also when the kernel tells of it.
+    tree.change("mv a away");
+    gone(&mut following).await;
+    tree.change("mv away a\n f a/b back again");
     following.catch_up().await;
 }
 

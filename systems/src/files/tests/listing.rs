@@ -344,26 +344,27 @@ async fn what_cannot_be_read_is_told_and_the_walk_goes_on() {
     assert!(problems.len() == 1 && problems[0].contains("list directory"), "{problems:?}");
 }
 
-/// More directories and names than are read ahead, one directory longer than several runs.
-fn make_many(tree: &Tree, directories: usize, files: usize, flat: usize) -> usize {
+/// More directories and names than are read ahead, one directory longer than several runs. All are
+/// names of one file: a file system makes names faster than files.
+fn make_many(tree: &Tree, directories: usize, names: usize, flat: usize) -> usize {
+    tree.change("f one x");
     for directory in 0..directories {
-        let path = tree.at(&format!("d{directory}"));
-        std::fs::create_dir(&path).expect("directory");
-        for file in 0..files {
-            std::fs::write(path.join(format!("f{file}")), b"").expect("file");
+        tree.change(&format!("d d{directory}"));
+        for name in 0..names {
+            tree.change(&format!("h d{directory}/f{name} one"));
         }
     }
-    std::fs::create_dir(tree.at("flat")).expect("directory");
-    for file in 0..flat {
-        std::fs::write(tree.at(&format!("flat/{file}")), b"").expect("file");
+    tree.change("d flat");
+    for name in 0..flat {
+        tree.change(&format!("h flat/{name} one"));
     }
-    directories * (files + 1) + flat + 1
+    directories * (names + 1) + flat + 2
 }
 
-async fn check_many(directories: usize, files: usize, flat: usize) {
+async fn check_many(directories: usize, names: usize, flat: usize) {
     let (context, handles) = context(1);
     let tree = Tree::new("");
-    let count = make_many(&tree, directories, files, flat);
+    let count = make_many(&tree, directories, names, flat);
     let items = list_files(&tree.files(), &context).await;
     assert_eq!(tree.show(&items).len(), count);
     handles.monitor.assert_no_problems();
