@@ -46,7 +46,7 @@ impl Contents {
     fn open_file(&self, item: &Item) -> Result<(OwnedFd, Vec<u8>)> {
         let path = self.source.path_of(&item.key)?;
         let fail = |errno| reach::failed_below("open file", &path, errno);
-        let is_ours = self.source.roots.concern(path.split(|byte| *byte == b'/'));
+        let is_ours = self.source.roots.protect(path.split(|byte| *byte == b'/'));
         if !is_ours {
             return Err(fail(Errno::NOENT).detail("not protected"));
         }

@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString};
 use std::ops::Range;
 use std::sync::Arc;
 
-use model::{Error, Item, ItemKey};
+use model::{Error, ErrorKind, Item, ItemKey};
 use rustix::io::Errno;
 
 use super::inspect::{Directory, Inspector};
@@ -126,9 +126,6 @@ fn names_of(source: &Source, place: &Place, directory: &Directory) -> Result<Vec
         return Ok(leading().collect());
     }
     let mut names = directory.names()?;
-    if place.key == source.host {
-        names.retain(|name| name.to_bytes() != COMMANDS_NAME);
-    }
     let may_be_cache = source.rules.skip_caches && place.scope == Scope::Within;
     if may_be_cache
         && names.binary_search_by(|name| name.as_c_str().cmp(CACHE_TAG_NAME)).is_ok()
@@ -186,6 +183,11 @@ pub(super) fn entry_of(
         Ok(stat) => stat,
         Err(errno) => return fail(errno),
     };
+    if place.key == source.host && name.to_bytes() == COMMANDS_NAME {
+        let path = directory.path_of(COMMANDS_NAME);
+        let problem = Error::new(ErrorKind::Unsupported, "capture", String::from_utf8_lossy(&path));
+        return Err(problem.detail("this name is kept for the outputs of commands"));
+    }
     let (verdict, below) = source.judge(place, directory, name.to_bytes(), &stat)?;
     if verdict == Verdict::Skip {
         return Ok(None);

@@ -245,7 +245,7 @@ impl Look {
         changes: &mut Changes,
     ) -> Result<Timestamp> {
         // A protected path that is gone is an error here as it is for a cut, not a deletion.
-        self.source.check_paths(self.context.monitor.as_ref())?;
+        self.source.check_paths()?;
         let now = self.context.clock.now();
         let mut dirty = seen.dirty;
         for key in &seen.appeared {

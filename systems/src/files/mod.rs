@@ -136,7 +136,7 @@ impl Files {
     }
 
     /// Gives up following. A cut then leaves nothing in memory, where otherwise each leaves about
-    /// 150 bytes per item, for a follower to begin with.
+    /// 200 bytes per item, for a follower to begin with.
     #[must_use]
     pub fn without_log(self) -> Self {
         Self { memory: None, ..self }
@@ -157,7 +157,8 @@ impl System for Files {
     }
 
     async fn cut(&self, _since: Option<&Position>, context: &Context) -> Result<Box<dyn Cut>> {
-        self.source.check_paths(context.monitor.as_ref())?;
+        let links = self.source.check_paths()?;
+        self.source.warn_of_links(&links, context.monitor.as_ref());
         let host = &self.source.host;
         let outputs = commands::run_all(&self.commands, host, context).await?;
         let command_items = commands::items_of(&outputs, host, !self.commands.is_empty())?;

@@ -141,15 +141,24 @@ impl Roots {
 
     /// Says whether a path, as names from the root, is a protected one, leads to one or lies below one.
     pub(super) fn concern<'a>(&self, names: impl Iterator<Item = &'a [u8]>) -> bool {
+        self.relation(names).is_some()
+    }
+
+    /// Says whether a path, as names from the root, is a protected one or lies below one.
+    pub(super) fn protect<'a>(&self, names: impl Iterator<Item = &'a [u8]>) -> bool {
+        self.relation(names).is_some_and(|scope| scope != Scope::Towards)
+    }
+
+    /// Says why a walk would come to a path, but for its rules; none where it would not.
+    fn relation<'a>(&self, names: impl Iterator<Item = &'a [u8]>) -> Option<Scope> {
         let mut node = NodeId(0);
         for name in names {
             if self.is_named(node) {
-                return true;
+                return Some(Scope::Within);
             }
-            let Some(child) = self.child(node, name) else { return false };
-            node = child;
+            node = self.child(node, name)?;
         }
-        true
+        Some(if self.is_named(node) { Scope::Named } else { Scope::Towards })
     }
 
     /// Decides about a name in a directory.
@@ -330,10 +339,18 @@ mod tests {
     #[test]
     fn what_leads_to_a_protected_path_is_of_concern() {
         let roots = roots("/a/b /c");
-        for (path, expected) in
-            [("a", true), ("a/b", true), ("a/b/x/y", true), ("a/x", false), ("x", false)]
-        {
-            assert_eq!(roots.concern(path.split('/').map(str::as_bytes)), expected, "{path}");
+        for (path, expected) in [
+            ("a", Some(Scope::Towards)),
+            ("a/b", Some(Scope::Named)),
+            ("a/b/x/y", Some(Scope::Within)),
+            ("a/x", None),
+            ("x", None),
+        ] {
+            let names = || path.split('/').map(str::as_bytes);
+            assert_eq!(roots.relation(names()), expected, "{path}");
+            assert_eq!(roots.concern(names()), expected.is_some(), "{path}");
+            let is_protected = !matches!(expected, None | Some(Scope::Towards));
+            assert_eq!(roots.protect(names()), is_protected, "{path}");
         }
     }
 }

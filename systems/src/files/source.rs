@@ -29,37 +29,39 @@ impl Source {
             .ok_or_else(|| Error::new(ErrorKind::NotFound, "find file", key.display()))
     }
 
-    /// Checks that what is protected is there and that no link leads to it.
+    /// Checks that what is protected is there and that no link leads to it. Returns those protected
+    /// paths that are links themselves.
     ///
     /// # Errors
     /// `NotFound`, `Denied`, or `Invalid` where a directory on the way is a symbolic link.
-    pub(super) fn check_paths(&self, monitor: &dyn Monitor) -> Result<()> {
+    pub(super) fn check_paths(&self) -> Result<Vec<Vec<u8>>> {
+        let mut links = Vec::new();
         for path in self.roots.paths() {
             let (parent, name) = split(&path);
             let Ok(name) = CString::new(name) else { continue };
-            let directory =
-                Directory::open(&self.reach, parent.to_vec(), OFlags::PATH | OFlags::DIRECTORY);
-            let stat = directory.and_then(|directory| directory.stat(&name));
-            match stat {
-                Ok(stat) if stat.kind == FileKind::Symlink => self.warn_of_link(&path, monitor),
-                Ok(_) => {}
-                Err(errno) => return Err(explain(&path, errno)),
+            let flags = OFlags::PATH | OFlags::DIRECTORY;
+            let stat = Directory::open(&self.reach, parent.to_vec(), flags)
+                .and_then(|directory| directory.stat(&name))
+                .map_err(|errno| explain(&path, errno))?;
+            if stat.kind == FileKind::Symlink {
+                links.push(path);
             }
         }
-        Ok(())
+        Ok(links)
     }
 
-    /// A protected path that is a link is captured as one; say so where what it leads to is not.
-    fn warn_of_link(&self, path: &[u8], monitor: &dyn Monitor) {
-        let target = real_path(path);
-        let names = target.as_deref().map(|path| path.split(|byte| *byte == b'/'));
-        let is_captured =
-            names.is_some_and(|names| self.roots.concern(names.filter(|name| !name.is_empty())));
-        if !is_captured {
-            let shown = String::from_utf8_lossy(path);
-            let problem = Error::new(ErrorKind::Invalid, "capture path", shown)
-                .detail("a symbolic link; what it leads to is not protected");
-            monitor.problem(&problem);
+    /// Says of protected paths that are links, and are captured as such, where that is not what was
+    /// meant: what they lead to is not protected.
+    pub(super) fn warn_of_links(&self, links: &[Vec<u8>], monitor: &dyn Monitor) {
+        for path in links {
+            let target = real_path(path).unwrap_or_default();
+            let names = target.split(|byte| *byte == b'/').filter(|name| !name.is_empty());
+            if target.is_empty() || !self.roots.protect(names) {
+                let shown = String::from_utf8_lossy(path);
+                let problem = Error::new(ErrorKind::Invalid, "capture path", shown)
+                    .detail("a symbolic link; what it leads to is not protected");
+                monitor.problem(&problem);
+            }
         }
     }
 

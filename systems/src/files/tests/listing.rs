@@ -240,6 +240,21 @@ async fn a_path_that_is_missing_or_led_to_by_a_link_is_refused() {
     handles.monitor.assert_no_problems();
 }
 
+#[tokio::test]
+async fn commands_need_no_paths() {
+    let (context, _) = testkit::still_context(1);
+    let command = |name: &str| CommandItem {
+        name: name.into(),
+        command: vec!["true".into()],
+        timeout: std::time::Duration::from_secs(60),
+    };
+    let commands = vec![command("b"), command("a")];
+    let files = Files::new(FilesOptions { commands, ..options(Vec::new()) }).expect("sound");
+    let items = list_files(&files, &context).await;
+    let keys: Vec<_> = items.iter().map(|item| item.key.display()).collect();
+    assert_eq!(keys, ["h", "h/@commands", "h/@commands/a", "h/@commands/b"]);
+}
+
 #[test]
 fn options_that_make_no_sense_are_refused() {
     let sound = || options(vec!["/etc".into()]);
