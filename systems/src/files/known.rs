@@ -250,3 +250,149 @@ impl Diff<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use model::{AttributeTag, Attributes};
+    use proptest::prelude::*;
+    use testkit::apply_changes;
+
+    use super::*;
+
+    type Items = BTreeMap<ItemKey, Item>;
+
+    fn key(path: &str) -> ItemKey {
+        let names = path.split('/').filter(|name| !name.is_empty());
+        ItemKey::from_components(["h"].into_iter().chain(names)).expect("sound path")
+    }
+
+    fn item(key: &ItemKey, kind: ItemKind, state: u64) -> Item {
+        let attributes = Attributes::builder().unsigned(AttributeTag::MODE, state).build();
+        Item { key: key.clone(), kind, attributes, version: None, extents: Vec::new() }
+    }
+
+    /// A tree from paths with a state each: odd states are directories. What lies below a file is left
+    /// out, and directories above are filled in.
+    fn tree(paths: &[(&str, u64)]) -> Items {
+        let mut items = Items::from([(key(""), item(&key(""), ItemKind::Directory, 0))]);
+        for (path, state) in paths {
+            let leaf = key(path);
+            let above: Vec<_> = std::iter::successors(leaf.parent(), ItemKey::parent)
+                .filter(|key| !key.is_root())
+                .collect();
+            let is_below_file =
+                above.iter().any(|key| items.get(key).is_some_and(|i| i.kind == ItemKind::File));
+            if is_below_file {
+                continue;
+            }
+            for key in above {
+                items.entry(key.clone()).or_insert_with(|| item(&key, ItemKind::Directory, 1));
+            }
+            let kind = if state % 2 == 1 { ItemKind::Directory } else { ItemKind::File };
+            if kind == ItemKind::File {
+                items.retain(|key, _| !key.is_within(&leaf));
+            }
+            items.insert(leaf.clone(), item(&leaf, kind, *state));
+        }
+        items
+    }
+
+    fn known(items: &Items) -> Known {
+        let mut known = Known::default();
+        items.values().for_each(|item| known.note(&item.clone().into()));
+        known
+    }
+
+    fn any_tree() -> impl Strategy<Value = Items> {
+        let path = prop::sample::select(vec![
+            "a", "a/b", "a/b/c", "a/b/d", "a/b.d", "a-b", "a\u{1}", "e", "e/f", "e/f/g/h",
+        ]);
+        prop::collection::vec((path, 0..6_u64), 0..8).prop_map(|paths| tree(&paths))
+    }
+
+    fn nothing_kept() -> ItemKey {
+        key("@commands")
+    }
+
+    proptest! {
+        /// A walk of everything.
+        #[test]
+        fn a_difference_leads_from_one_state_to_the_other(old in any_tree(), new in any_tree()) {
+            let (before, kept) = (known(&old), nothing_kept());
+            let mut diff = before.diff(&kept);
+            new.values().for_each(|item| diff.push(item.clone().into()));
+            let (after, changes) = diff.finish();
+            prop_assert_eq!(&after.marks, &known(&new).marks);
+            prop_assert_eq!(apply_changes(old, &changes.list), new);
+        }
+
+        /// Directory by directory, with those that appear, as a follower does it.
+        #[test]
+        fn looking_at_each_directory_leads_to_the_same(old in any_tree(), new in any_tree()) {
+            let (mut state, kept) = (known(&old), nothing_kept());
+            let mut changes = Changes::default();
+            let mut dirty: std::collections::BTreeSet<_> =
+                state.directories(&key("")).cloned().collect();
+            while let Some(directory) = dirty.pop_first() {
+                let is_there = new.get(&directory).is_some_and(|i| i.kind == ItemKind::Directory);
+                if !state.is_directory(&directory) || !is_there {
+                    continue;
+                }
+                state.update(new[&directory].clone().into(), &mut changes);
+                let children = new.values().filter(|i| i.key.parent() == Some(directory.clone()));
+                let children = children.cloned().map(Found::from).collect();
+                prop_assert_eq!(state.compare(&directory, &kept, children, &mut changes), Ok(()));
+                dirty.extend(std::mem::take(&mut changes.appeared));
+            }
+            prop_assert_eq!(&state.marks, &known(&new).marks);
+            prop_assert_eq!(apply_changes(old, &changes.list), new);
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_neither_compared_nor_lost() {
+        let old = tree(&[("@commands/a", 0), ("b", 0)]);
+        let new = tree(&[("b", 2)]);
+        let (before, kept) = (known(&old), nothing_kept());
+        let mut diff = before.diff(&kept);
+        new.values().for_each(|item| diff.push(item.clone().into()));
+        let (after, changes) = diff.finish();
+        assert_eq!(changes.list, [Change::Upsert(new[&key("b")].clone())]);
+        assert_eq!(after.marks.len(), 4, "the host, its commands, one of them and b");
+    }
+
+    #[test]
+    fn only_a_walk_can_tell_of_files_with_several_names() {
+        let file = |path: &str, state| item(&key(path), ItemKind::File, state);
+        let linked = |path: &str, state| {
+            let file = file(path, state);
+            Found { file: Some(file.clone()), item: file }
+        };
+        // `a/x` and `c` are names of one file; `b` is alone.
+        let base = || {
+            let mut known = known(&tree(&[("a", 1), ("b", 0)]));
+            known.note(&linked("a/x", 0));
+            let further = item(&key("c"), ItemKind::Hardlink, 0);
+            known.note(&Found { item: further, file: Some(file("c", 0)) });
+            known
+        };
+        let a = || Found::from(item(&key("a"), ItemKind::Directory, 1));
+        let b = || Found::from(file("b", 0));
+        let cases: [(&str, Vec<Found>, bool); 8] = [
+            ("as before", vec![a(), b(), linked("c", 0)], false),
+            ("another file is gone", vec![a(), linked("c", 0)], false),
+            ("another file has changed", vec![a(), file("b", 2).into(), linked("c", 0)], false),
+            ("it has changed", vec![a(), b(), linked("c", 2)], true),
+            ("it has no other name any more", vec![a(), b(), file("c", 0).into()], true),
+            ("a name is gone", vec![a(), b()], true),
+            ("a directory with a name is gone", vec![b(), linked("c", 0)], true),
+            ("a file has got another name", vec![a(), linked("b", 0), linked("c", 0)], true),
+        ];
+        for (what, now, needs_walk) in cases {
+            let mut changes = Changes::default();
+            let compared = base().compare(&key(""), &nothing_kept(), now, &mut changes);
+            assert_eq!(compared.is_err(), needs_walk, "{what}");
+            assert!(!needs_walk || changes.list.is_empty(), "{what}: nothing is taken over");
+        }
+    }
+}
