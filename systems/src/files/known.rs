@@ -48,7 +48,7 @@ fn digest(item: &Item) -> Digest {
     digest
 }
 
-/// Everything that was told: about 200 bytes per item.
+/// Everything that was told: about 300 bytes per item.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     marks: BTreeMap<ItemKey, Mark>,

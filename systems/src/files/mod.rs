@@ -136,7 +136,7 @@ impl Files {
     }
 
     /// Gives up following. A cut then leaves nothing in memory, where otherwise each leaves about
-    /// 200 bytes per item, for a follower to begin with.
+    /// 300 bytes per item, for a follower to begin with.
     #[must_use]
     pub fn without_log(self) -> Self {
         Self { memory: None, ..self }
