@@ -173,3 +173,33 @@ fn long_keys_still_make_a_tree() {
         assert_same(&collect(tree.range(..)).await, &map);
     });
 }
+
+/// Hints are no part of a node's identity: a changed one may lead elsewhere, but never to other items.
+#[test]
+fn a_damaged_node_never_gives_other_items() {
+    run(async {
+        let (nodes, map) = (Nodes::default(), map(30));
+        let root = build(&nodes, &map).await;
+        let (id, _) = root.node.clone().expect("one node");
+        let sound = nodes.bytes(id);
+        let logical_bytes = 4 + u32::from_le_bytes(*sound.first_chunk().expect("head")) as usize;
+        for bit in 0..8 * sound.len() {
+            let mut damaged = sound.to_vec();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            nodes.replace(id, damaged);
+            let tree = Tree::open(nodes.clone(), keys(), root.clone());
+            match tree.range(..).next().await.expect("a batch or an error") {
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Corrupt, "bit {bit}"),
+                Ok(items) => {
+                    assert!(bit / 8 >= logical_bytes, "bit {bit} passed");
+                    assert_same(&items, &map);
+                }
+            }
+        }
+        for length in 0..sound.len() {
+            nodes.replace(id, sound[..length].to_vec());
+            let tree = Tree::open(nodes.clone(), keys(), root.clone());
+            assert!(tree.range(..).next().await.expect("an error").is_err(), "cut at {length}");
+        }
+    });
+}
