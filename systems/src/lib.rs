@@ -1,1 +1,3 @@
-//! stub
+//! Systems that can be protected: one folder per kind.
+
+pub mod files;

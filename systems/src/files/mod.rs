@@ -1,0 +1,3 @@
+//! The kind `files`: directories of a host.
+
+pub mod target;
