@@ -52,8 +52,8 @@ impl<'a> Layout<'a> {
 /// # Errors
 /// `Unsupported` where no file can be so long.
 pub(super) fn file_length(item: &Item) -> Result<u64> {
-    let lengths = item.extents.iter().map(|extent| extent.length_bytes);
-    let length = lengths.fold(Some(0_u64), |sum, length| sum?.checked_add(length));
+    let mut lengths = item.extents.iter().map(|extent| extent.length_bytes);
+    let length = lengths.try_fold(0_u64, |sum, length| sum.checked_add(length));
     length.filter(|length| i64::try_from(*length).is_ok()).ok_or_else(|| {
         refused(ErrorKind::Unsupported, "write", &item.key, "longer than a file can be")
     })

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 
 use model::{AttributeTag, Attributes, Context, Error, ErrorKind, Item, ItemKey, ItemKind, Result};
-use rustix::fs::{self, AtFlags, OFlags};
+use rustix::fs::{self, AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::DirectoryTarget;
@@ -35,6 +35,11 @@ impl DirectoryTarget {
         run.do_each(directories);
         self.root.forget(&ItemKey::root());
         self.shortfalls.sum_up(context);
+        if let Some(error) = run.first_failure.take_if(|error| error.kind() == ErrorKind::Cancelled)
+        {
+            return Err(error);
+        }
+        // What was done is made durable, whatever could not be done.
         let durable = self.root.sync();
         run.first_failure.map_or(durable, Err)
     }
@@ -56,7 +61,7 @@ impl DirectoryTarget {
             Waiting::Create(kind) => self.make_link(key, attributes, kind, false, context),
             Waiting::Replace(kind) => self.make_link(key, attributes, kind, true, context),
             Waiting::Directory => self.complete_directory(key, attributes, context),
-            Waiting::Bystander => self.restore_time(&key, &attributes),
+            Waiting::Bystander => self.restore_bystander(&key, &attributes),
         }
     }
 
@@ -91,17 +96,20 @@ impl DirectoryTarget {
         self.metadata(&item)?.set(handle, &item.key, false, &self.shortfalls, context)
     }
 
-    fn restore_time(&self, key: &ItemKey, attributes: &Attributes) -> Result<()> {
-        let Some(time) = attributes.signed(AttributeTag::MODIFIED_NS) else { return Ok(()) };
+    fn restore_bystander(&self, key: &ItemKey, attributes: &Attributes) -> Result<()> {
         let directory = match self.root.resolve(key, OFlags::RDONLY | OFlags::DIRECTORY)? {
             // A later step removed it, or put something else in its place.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
             opened => opened.map_err(|errno| failed("open", key, errno))?,
         };
-        match set_modified(Handle::Open(directory.as_fd()), time) {
+        let mode = attributes.unsigned(AttributeTag::MODE).and_then(|mode| mode.try_into().ok());
+        let closed = mode.map_or(Ok(()), |mode| fs::fchmod(&directory, Mode::from_raw_mode(mode)));
+        let time = attributes.signed(AttributeTag::MODIFIED_NS);
+        let handle = Handle::Open(directory.as_fd());
+        match closed.and_then(|()| time.map_or(Ok(()), |time| set_modified(handle, time))) {
             // It belongs to somebody else, who let us work in it.
             Ok(()) | Err(Errno::PERM | Errno::ACCESS) => Ok(()),
-            Err(errno) => Err(failed("set time of", key, errno)),
+            Err(errno) => Err(failed("complete", key, errno)),
         }
     }
 }

@@ -20,7 +20,7 @@ pub(super) enum Waiting {
     Replace(ItemKind),
     /// A directory that is to get its metadata.
     Directory,
-    /// A directory that no step is about: things in it change, its time stays.
+    /// A directory that no step is about: things in it change, itself it stays as it is.
     Bystander,
 }
 
@@ -91,11 +91,10 @@ impl Pending {
         self.0.replace(Record::new(&item.key, &item.attributes, waiting));
     }
 
-    /// Notes down the time of a directory in which something will change, unless something is noted.
-    pub(super) fn put_bystander(&mut self, key: &ItemKey, modified_ns: i64) {
-        let attributes =
-            Attributes::builder().signed(model::AttributeTag::MODIFIED_NS, modified_ns).build();
-        self.0.insert(Record::new(key, &attributes, Waiting::Bystander));
+    /// Notes down what a directory in which something will change is to be afterwards, unless something
+    /// is noted.
+    pub(super) fn put_bystander(&mut self, key: &ItemKey, attributes: &Attributes) {
+        self.0.insert(Record::new(key, attributes, Waiting::Bystander));
     }
 
     /// Returns why a key waits.
@@ -126,13 +125,15 @@ impl Pending {
 
 #[cfg(test)]
 mod tests {
+    use model::AttributeTag;
+
     use super::*;
 
     fn directory(path: &str) -> Item {
         Item {
             key: ItemKey::from_components(path.split('/')).expect("key"),
             kind: ItemKind::Directory,
-            attributes: Attributes::builder().bytes(model::AttributeTag(64), b"\xff").build(),
+            attributes: Attributes::builder().bytes(AttributeTag(64), b"\xff").build(),
             version: None,
             extents: Vec::new(),
         }
@@ -165,13 +166,14 @@ mod tests {
     fn a_bystander_gives_way_to_a_step_and_keeps_its_first_time() {
         let mut pending = Pending::default();
         let item = directory("a");
-        pending.put_bystander(&item.key, 5);
-        pending.put_bystander(&item.key, 6);
+        let at = |time| Attributes::builder().signed(AttributeTag::MODIFIED_NS, time).build();
+        pending.put_bystander(&item.key, &at(5));
+        pending.put_bystander(&item.key, &at(6));
         assert_eq!(pending.get(&item.key), Some(Waiting::Bystander));
         let time = pending.take_directories().remove(0).read().expect("a record").1;
-        assert_eq!(time.signed(model::AttributeTag::MODIFIED_NS), Some(5));
+        assert_eq!(time.signed(AttributeTag::MODIFIED_NS), Some(5));
         pending.put(&item, Waiting::Directory);
-        pending.put_bystander(&item.key, 7);
+        pending.put_bystander(&item.key, &at(7));
         assert_eq!(pending.get(&item.key), Some(Waiting::Directory));
     }
 }

@@ -37,7 +37,9 @@ pub(super) struct Directory {
     pub(super) hands_down: bool,
     /// When it was last changed, as it was opened: nanoseconds since 1970.
     pub(super) modified_ns: i64,
-    /// Somebody has noted down that time.
+    /// Its permissions as it was opened.
+    pub(super) mode: u32,
+    /// Somebody has noted these down.
     pub(super) is_noted: AtomicBool,
 }
 
@@ -189,7 +191,9 @@ impl Root {
         let stat = fs::fstat(&fd).map_err(|errno| failed("look at", key, errno))?;
         let hands_down = fs::fgetxattr_query(&fd, DEFAULT_ACL).is_ok_and(|bytes| bytes > 0);
         let modified_ns = super::observe::modified_ns(&stat);
-        let directory = Directory { fd, hands_down, modified_ns, is_noted: AtomicBool::new(false) };
+        let mode = stat.st_mode & 0o7777;
+        let is_noted = AtomicBool::new(false);
+        let directory = Directory { fd, hands_down, modified_ns, mode, is_noted };
         if stat.st_dev != self.device {
             self.remember_device(stat.st_dev, key)?;
         }

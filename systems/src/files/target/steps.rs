@@ -1,9 +1,11 @@
 //! Carrying out one step.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::Ordering;
 
 use model::{
-    AttributeTag, ContentReader, Context, Error, ErrorKind, Item, ItemKey, ItemKind, Result,
+    AttributeTag, Attributes, ContentReader, Context, Error, ErrorKind, Item, ItemKey, ItemKind,
+    Result,
 };
 use rustix::fs::{self, AtFlags, Mode, OFlags};
 use rustix::io::Errno;
@@ -67,6 +69,8 @@ impl DirectoryTarget {
             })?;
         if !is_made {
             self.take_over_directory(item, &place, is_replace, context)?;
+        } else if place.parent.hands_down {
+            self.make_accessible(&place, &item.key)?;
         }
         lock(&self.pending).put(item, Waiting::Directory);
         Ok(())
@@ -324,13 +328,23 @@ impl DirectoryTarget {
         }
     }
 
-    /// Returns the directory to work in for a key. A directory that no step is about keeps its time.
+    /// Returns the directory to work in for a key. A directory that no step is about is to be as it was.
     pub(super) fn place<'a>(&self, key: &'a ItemKey) -> Result<Place<'a>> {
         let place = self.root.place(key)?;
-        if !place.parent.is_noted.swap(true, std::sync::atomic::Ordering::Relaxed) {
-            let parent = key.parent().unwrap_or_default();
-            lock(&self.pending).put_bystander(&parent, place.parent.modified_ns);
+        let parent = &place.parent;
+        if parent.is_noted.swap(true, Ordering::Relaxed) {
+            return Ok(place);
         }
+        let mut attributes =
+            Attributes::builder().signed(AttributeTag::MODIFIED_NS, parent.modified_ns);
+        let mode = Mode::from_raw_mode(parent.mode);
+        if !self.is_privileged && !mode.contains(Mode::RWXU) {
+            attributes = attributes.unsigned(AttributeTag::MODE, u64::from(parent.mode));
+            // Where it is not ours, the step itself will say that it may not work there.
+            let _opened_up = fs::fchmod(&parent.fd, mode | Mode::RWXU);
+        }
+        let parent_key = key.parent().unwrap_or_default();
+        lock(&self.pending).put_bystander(&parent_key, &attributes.build());
         Ok(place)
     }
 
@@ -346,7 +360,7 @@ fn open_made(
     kind: ItemKind,
     flags: OFlags,
     key: &ItemKey,
-) -> Result<std::os::fd::OwnedFd> {
+) -> Result<OwnedFd> {
     let look = |errno| failed("look at", key, errno);
     let made =
         fs::openat(&temporary.parent, &temporary.name, flags, Mode::empty()).map_err(look)?;

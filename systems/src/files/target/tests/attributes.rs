@@ -4,6 +4,7 @@ use std::os::unix::fs::MetadataExt;
 
 use model::{AttributeTag, Counter, ErrorKind};
 use rustix::fs::{XattrFlags, getxattr, setxattr};
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 use super::*;
 use crate::files::target::Owners;
@@ -197,4 +198,45 @@ async fn attributes_that_make_no_sense_are_refused() {
         }
     }
     assert!(bench.target.is_empty().expect("look"));
+}
+
+/// Root without the right to give things away stands for everybody else.
+#[test]
+fn owners_that_may_not_be_set_are_a_problem_once_and_counted() {
+    let restore = || {
+        if is_root() {
+            let mut sets = capabilities(None).expect("capabilities");
+            sets.effective.remove(CapabilitySet::CHOWN);
+            set_capabilities(None, sets).expect("give up a right of this thread");
+        }
+        let bench = Bench::new();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("runtime");
+        runtime.block_on(async {
+            for mut thing in [file("f", "x"), directory("d"), symlink("l", "x"), fifo("p")] {
+                thing = with_mode(thing, 0o6750);
+                let attributes = thing.item.attributes.without(&[AttributeTag::USER_ID]);
+                let mut builder = Attributes::builder().unsigned(AttributeTag::USER_ID, 54_321);
+                for (tag, value) in attributes.iter() {
+                    builder = builder.bytes(tag, value);
+                }
+                thing.item.attributes = builder.build();
+                bench.create(&thing).await.expect("create all the same");
+            }
+            bench.finish().await;
+            let problems = bench.handles.monitor.problems();
+            assert_eq!(problems.len(), 2, "{problems:#?}");
+            assert!(problems[0].contains("its owner"), "{}", problems[0]);
+            assert!(problems[1].contains("4 items"), "{}", problems[1]);
+            let own = own_ids().0;
+            for (key, found) in bench.survey().await {
+                let attributes = &found.item.attributes;
+                assert_eq!(attributes.unsigned(AttributeTag::USER_ID), Some(own));
+                let mode = attributes.unsigned(AttributeTag::MODE).expect("mode");
+                assert_eq!(mode & 0o4000, 0, "{key:?} lends our rights");
+                let time = attributes.signed(AttributeTag::MODIFIED_NS);
+                assert!(time.is_some_and(|time| time < 1_700_000_000_000_000_000), "{key:?}");
+            }
+        });
+    };
+    std::thread::spawn(restore).join().expect("restore");
 }

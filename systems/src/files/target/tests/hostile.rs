@@ -107,6 +107,15 @@ async fn round(bench: &Bench, number: usize, tally: &mut Tally) -> u64 {
     written
 }
 
+/// A survey may end with an error, but lists nothing that lies outside.
+async fn look_around(bench: &Bench) {
+    let mut batches = bench.target.survey(&bench.context);
+    while let Some(Ok(batch)) = batches.next().await {
+        let outside = batch.iter().find(|item| item.key.name() == Some(b"canary"));
+        assert_eq!(outside, None, "the survey went outside");
+    }
+}
+
 fn survive(files: u64, swaps: u64) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("runtime");
     let bench = Bench::new();
@@ -134,6 +143,7 @@ fn survive(files: u64, swaps: u64) {
             while written < files || attacker.swaps.load(Ordering::Relaxed) < swaps {
                 written += round(&bench, rounds, &mut tally).await;
                 tally.add(bench.target.finish(&bench.context).await);
+                look_around(&bench).await;
                 rounds += 1;
             }
         });
