@@ -1,1 +1,1 @@
-//! stub
+//! Assembly: what daemon and CLI share.

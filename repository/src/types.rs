@@ -269,9 +269,14 @@ pub struct StoredChunk {
     pub length: u32,
     /// Where it lies.
     pub place: Place,
-    /// For a chunk that is stored as a delta: the full chunk that it is decoded against.
-    pub base: Option<Box<StoredChunk>>,
+    /// For a chunk that is stored as a delta: the full chunks whose bytes, one after another, it is
+    /// decoded against; at most [`DELTA_BASES_MAX`]. Empty for a chunk that is stored in full.
+    pub bases: Vec<StoredChunk>,
 }
+
+/// The most chunks that one delta is decoded against: a rewrite that takes a border between two chunks
+/// away leaves one chunk that resembles both.
+pub const DELTA_BASES_MAX: usize = 4;
 
 /// An extent as stored.
 #[derive(Debug, Clone)]

@@ -101,7 +101,10 @@ mod tests {
 
     #[test]
     fn golden_bytes() {
-        assert_eq!(hex(&descriptor().encode()), "golden");
+        assert_eq!(
+            hex(&descriptor().encode()),
+            "4c494645424f41540000010000000000000a100101010101010101010101010101010112200202020202020202020202020202020202020202020202020202020202020202188080d0fceca9fefa3020012801bd4ce391ccc4a69157cc9e758c172f9ccb1a1123d34655198eb9d72d7e604ed7"
+        );
         assert_eq!(Descriptor::decode(&descriptor().encode()).expect("decode"), descriptor());
     }
 

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 
 use super::codec::{Input, put_number, put_signed};
-use crate::types::{ChunkId, Location, PackName, Place, StoredChunk};
+use crate::types::{ChunkId, DELTA_BASES_MAX, Location, PackName, Place, StoredChunk};
 
 /// Places as written so far. The pack table comes first in the encoding and is known last.
 #[derive(Debug, Default)]
@@ -24,22 +24,24 @@ pub(super) struct HintWriter {
 #[derive(Debug, Default)]
 struct Expected(Option<Location>);
 
-/// Bit of a place's first number: a delta, whose base follows.
-const HAS_BASE: u64 = 1;
+/// Bit of a place's first number: a delta, whose bases follow behind their number.
+const HAS_BASES: u64 = 1;
 
 impl HintWriter {
-    /// Appends where a chunk lies; none where its pack or its base's pack has no name yet.
+    /// Appends where a chunk lies; none where its pack or a base's pack has no name yet.
     pub(super) fn chunk(&mut self, chunk: &StoredChunk) -> Option<()> {
         let location = Location { length: chunk.length, ..chunk.place.location()? };
-        let Some(base) = &chunk.base else {
-            self.place(&location, 0, false);
-            return Some(());
-        };
-        let base_location = Location { length: base.length, ..base.place.location()? };
-        self.place(&location, HAS_BASE, false);
-        self.places.extend_from_slice(&base.id.0);
-        put_number(&mut self.places, base.length.into());
-        self.place(&base_location, 0, true);
+        let flags = if chunk.bases.is_empty() { 0 } else { HAS_BASES };
+        self.place(&location, flags, false);
+        if flags > 0 {
+            put_number(&mut self.places, chunk.bases.len() as u64);
+        }
+        for base in &chunk.bases {
+            let location = Location { length: base.length, ..base.place.location()? };
+            self.places.extend_from_slice(&base.id.0);
+            put_number(&mut self.places, base.length.into());
+            self.place(&location, 0, true);
+        }
         Some(())
     }
 
@@ -121,8 +123,13 @@ impl<'b> HintReader<'b> {
     /// Reads where a chunk lies.
     pub(super) fn chunk(&mut self, id: ChunkId, length: u32) -> Option<StoredChunk> {
         let (location, flags) = self.place(length, false)?;
-        let base = if flags & HAS_BASE == 0 { None } else { Some(Box::new(self.base()?)) };
-        Some(StoredChunk { id, length, place: Place::Known(location), base })
+        let count = if flags & HAS_BASES == 0 { 0 } else { self.input.length()? };
+        // A delta without bases would have two encodings.
+        if flags & HAS_BASES != 0 && !(1..=DELTA_BASES_MAX).contains(&count) {
+            return None;
+        }
+        let bases = (0..count).map(|_| self.base()).collect::<Option<_>>()?;
+        Some(StoredChunk { id, length, place: Place::Known(location), bases })
     }
 
     /// Reads where a node lies.
@@ -147,7 +154,7 @@ impl<'b> HintReader<'b> {
             id,
             length,
             place: Place::Known(location),
-            base: None,
+            bases: Vec::new(),
         })
     }
 

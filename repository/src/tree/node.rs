@@ -64,7 +64,7 @@ impl Hints {
         let is_known = |place: &Place| place.location().is_some();
         match self {
             Self::Chunks(chunks) => chunks.iter().rev().all(|chunk| {
-                is_known(&chunk.place) && chunk.base.as_ref().is_none_or(|b| is_known(&b.place))
+                is_known(&chunk.place) && chunk.bases.iter().all(|base| is_known(&base.place))
             }),
             Self::Children(slots) => slots.iter().rev().all(|s| s.get().is_some_and(is_known)),
         }

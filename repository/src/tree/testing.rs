@@ -127,7 +127,7 @@ pub(crate) fn location(pack: u8, offset: u32, in_block: u32, length: u32) -> Loc
 pub(crate) fn chunk(seed: u64, length: u32) -> StoredChunk {
     let id = ChunkId(*blake3::hash(&seed.to_le_bytes()).as_bytes());
     let place = Place::Known(location((seed % 3) as u8, (seed % 1000) as u32 * 64, 0, length));
-    StoredChunk { id, length, place, base: None }
+    StoredChunk { id, length, place, bases: Vec::new() }
 }
 
 /// A small file whose state is given by `seed`.

@@ -85,12 +85,16 @@ fn borg(folder: &Path) -> Result<()> {
     })
 }
 
+/// Installs Debian packages, with fresh lists of them: a new machine has none.
 fn apt_get(packages: &[&str]) -> Result<()> {
     host::note(&format!("installs: {} by apt-get", packages.join(" ")));
-    for prefix in [&[][..], &["sudo", "-n"]] {
-        let mut words = prefix.iter().chain(&["apt-get", "install", "--yes"]).chain(packages);
-        let mut command = Command::new(words.next().context("no command")?);
-        if host::output_of(command.args(words)).is_ok() {
+    let install: Vec<_> = ["install", "--yes"].iter().chain(packages).copied().collect();
+    for prefix in [&["apt-get"][..], &["sudo", "-n", "apt-get"]] {
+        let run = |arguments: &[&str]| {
+            let (program, words) = prefix.split_first().context("no command")?;
+            host::output_of(Command::new(program).args(words).args(arguments)).map(drop)
+        };
+        if run(&["update", "--quiet"]).and_then(|()| run(&install)).is_ok() {
             return Ok(());
         }
     }
