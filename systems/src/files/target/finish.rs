@@ -14,11 +14,23 @@ use super::pending::{Record, Waiting};
 use super::root::lock;
 
 impl DirectoryTarget {
-    /// Does what waits. What fails goes on waiting, and does not keep the rest from being done.
+    /// Does what waits and makes everything durable. What fails goes on waiting, and does not keep the
+    /// rest from being done.
     ///
     /// # Errors
     /// The first failure; further ones are reported as problems.
     pub(super) fn complete_all(&self, context: &Context) -> Result<()> {
+        let completed = self.complete_waiting(context);
+        if completed.as_ref().is_err_and(|error| error.kind() == ErrorKind::Cancelled) {
+            return completed;
+        }
+        // What was done is made durable, whatever could not be done.
+        let durable = self.root.sync();
+        completed.and(durable)
+    }
+
+    /// Does what waits.
+    pub(super) fn complete_waiting(&self, context: &Context) -> Result<()> {
         context.monitor.phase(model::Phase {
             name: "complete",
             subject: "links and directories".into(),
@@ -35,13 +47,7 @@ impl DirectoryTarget {
         run.do_each(directories);
         self.root.forget(&ItemKey::root());
         self.shortfalls.sum_up(context);
-        if let Some(error) = run.first_failure.take_if(|error| error.kind() == ErrorKind::Cancelled)
-        {
-            return Err(error);
-        }
-        // What was done is made durable, whatever could not be done.
-        let durable = self.root.sync();
-        run.first_failure.map_or(durable, Err)
+        run.first_failure.map_or(Ok(()), Err)
     }
 
     /// Removes what earlier runs did not finish, as the survey found it.

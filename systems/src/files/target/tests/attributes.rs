@@ -63,7 +63,7 @@ async fn extended_attributes_and_access_lists_come_back() {
     for thing in &things {
         bench.create(thing).await.expect("create");
     }
-    bench.finish().await;
+    bench.finish();
     bench.handles.monitor.assert_no_problems();
     let found = bench.survey().await;
     for thing in &things {
@@ -79,7 +79,7 @@ async fn extended_attributes_and_access_lists_come_back() {
     // A file replaced by one without them has none; so has a directory.
     bench.replace(&file("f", "content")).await.expect("replace");
     bench.replace(&directory("d")).await.expect("replace");
-    bench.finish().await;
+    bench.finish();
     for (_, thing) in bench.survey().await {
         assert_eq!(thing.item.attributes.get(AttributeTag::EXTENDED), None, "{:?}", thing.item.key);
     }
@@ -109,7 +109,7 @@ async fn what_a_directory_hands_down_is_not_kept() {
     for thing in [directory("d"), file("d/f", "x"), file("f", "x"), fifo("p"), directory("d/d")] {
         bench.create(&thing).await.expect("create");
     }
-    bench.finish().await;
+    bench.finish();
     bench.handles.monitor.assert_no_problems();
     for (key, found) in bench.survey().await {
         let attributes = &found.item.attributes;
@@ -127,7 +127,7 @@ async fn what_cannot_be_held_is_a_problem_once_and_counted() {
         let thing = with_extended(fifo(name), &[("user.lifeboat", b"x")]);
         bench.create(&thing).await.expect("create all the same");
     }
-    bench.finish().await;
+    bench.finish();
     let problems = bench.handles.monitor.problems();
     assert_eq!(problems.len(), 2, "{problems:#?}");
     assert!(problems[0].starts_with("set a: its user.lifeboat"), "{}", problems[0]);
@@ -222,7 +222,7 @@ fn owners_that_may_not_be_set_are_a_problem_once_and_counted() {
                 thing.item.attributes = builder.build();
                 bench.create(&thing).await.expect("create all the same");
             }
-            bench.finish().await;
+            bench.finish();
             let problems = bench.handles.monitor.problems();
             assert_eq!(problems.len(), 2, "{problems:#?}");
             assert!(problems[0].contains("its owner"), "{}", problems[0]);

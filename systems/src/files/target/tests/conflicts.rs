@@ -36,7 +36,7 @@ async fn nothing_of_others_is_taken_over_by_a_create() {
             let before = (fingerprint(&bench.root()), fingerprint(&bench.outside()));
             let error = bench.create(&wanted).await.expect_err("refused");
             assert_eq!(error.kind(), ErrorKind::Conflict, "{what} under {:?}", wanted.item.kind);
-            bench.finish().await;
+            bench.finish();
             assert_eq!(before, (fingerprint(&bench.root()), fingerprint(&bench.outside())));
         }
     }
@@ -53,7 +53,7 @@ async fn what_comes_in_the_way_of_a_waiting_link_stays() {
         assert_eq!(error.kind(), ErrorKind::Conflict);
         assert_eq!(std::fs::read(bench.root().join("x")).expect("read"), b"theirs");
         std::fs::remove_file(bench.root().join("x")).expect("remove");
-        bench.finish().await;
+        bench.finish();
         bench.apply(RestoreStep::Delete(key("x")), b"").await.expect("delete");
     }
 }
@@ -97,7 +97,7 @@ async fn no_step_goes_through_a_link() {
 async fn what_a_killed_run_left_is_overwritten_not_listed_and_removed() {
     let bench = Bench::new();
     bench.create(&directory("d")).await.expect("create");
-    bench.finish().await;
+    bench.finish();
     let left = |path: &str| {
         let name = temporary_name(&key(path));
         bench.root().join("d").join(std::ffi::OsStr::from_bytes(&name))
@@ -111,7 +111,7 @@ async fn what_a_killed_run_left_is_overwritten_not_listed_and_removed() {
     for thing in [file("d/f", "whole"), fifo("d/p"), file("d/l", "a file now")] {
         bench.create(&thing).await.expect("create");
     }
-    bench.finish().await;
+    bench.finish();
     assert_eq!(shown(&bench.survey().await), ["d", "d/f", "d/l", "d/p"]);
     assert!(!left("d/f").exists() && !left("d/never again").exists());
     assert_eq!(before, fingerprint(&bench.outside()));

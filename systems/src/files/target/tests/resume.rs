@@ -31,7 +31,7 @@ async fn run_steps(bench: &Bench, wanted: &Observed, steps_max: usize) {
         };
         done.unwrap_or_else(|error| panic!("{key:?}: {error:?}"));
     }
-    bench.finish().await;
+    bench.finish();
 }
 
 #[tokio::test]
@@ -63,12 +63,12 @@ async fn creates_applied_again_by_another_process_change_nothing() {
     for thing in everything().values() {
         bench.create(thing).await.expect("create");
     }
-    bench.finish().await;
+    bench.finish();
     let before = fingerprint(&bench.root());
     bench.reopen();
     for thing in everything().values() {
         bench.create(thing).await.unwrap_or_else(|error| panic!("{error:?}"));
     }
-    bench.finish().await;
+    bench.finish();
     assert_eq!(before, fingerprint(&bench.root()));
 }

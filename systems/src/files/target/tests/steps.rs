@@ -32,7 +32,7 @@ async fn links_and_metadata_of_directories_wait_for_the_end() {
         (vec!["d".into()], vec!["f".into()])
     );
     assert_eq!(mode(), 0o700);
-    bench.finish().await;
+    bench.finish();
     assert_eq!(names_in(&bench.root().join("d")), ["f", "l"]);
     assert_eq!(mode(), 0o750);
     let links = std::fs::metadata(bench.root().join("h")).expect("look").nlink();
@@ -92,11 +92,11 @@ async fn every_kind_replaces_every_kind() {
             let what = format!("{:?} over {:?}", after.item.kind, before.item.kind);
             bench.create(&file("primary", "p")).await.expect("create primary");
             bench.create(&before).await.expect("create");
-            bench.finish().await;
+            bench.finish();
             for _ in 0..2 {
                 bench.replace(&after).await.unwrap_or_else(|error| panic!("{what}: {error:?}"));
             }
-            bench.finish().await;
+            bench.finish();
             let found = bench.survey().await;
             assert_eq!(found.len(), 2, "{what}");
             let found = &found[&key("x")];
@@ -117,10 +117,10 @@ async fn further_names_follow_a_replaced_file_when_they_are_replaced() {
     for thing in [file("a", "old"), hardlink("b", "a"), hardlink("c", "a")] {
         bench.create(&thing).await.expect("create");
     }
-    bench.finish().await;
+    bench.finish();
     bench.replace(&file("a", "new content")).await.expect("replace");
     bench.replace(&hardlink("b", "a")).await.expect("replace");
-    bench.finish().await;
+    bench.finish();
     let read = |name: &str| std::fs::read_to_string(bench.root().join(name)).expect("read");
     assert_eq!(
         (read("a"), read("b"), read("c")),
@@ -137,7 +137,7 @@ async fn later_steps_of_a_key_void_what_waits() {
     bench.replace(&file("b", "a file")).await.expect("replace");
     bench.create(&directory("c")).await.expect("create");
     bench.apply(RestoreStep::Delete(key("c")), b"").await.expect("delete");
-    bench.finish().await;
+    bench.finish();
     assert_eq!(names_in(&bench.root()), ["b"]);
     assert_eq!(std::fs::read(bench.root().join("b")).expect("read"), b"a file");
 }
@@ -148,12 +148,12 @@ async fn a_directory_that_no_step_is_about_keeps_its_time() {
     for thing in [directory("d"), file("d/old", "old"), file("d/other", "other")] {
         bench.create(&thing).await.expect("create");
     }
-    bench.finish().await;
+    bench.finish();
     let before = std::fs::metadata(bench.root().join("d")).expect("look").modified().expect("time");
     bench.replace(&file("d/old", "new")).await.expect("replace");
     bench.create(&symlink("d/link", "old")).await.expect("create");
     bench.apply(RestoreStep::Delete(key("d/other")), b"").await.expect("delete");
-    bench.finish().await;
+    bench.finish();
     let after = std::fs::metadata(bench.root().join("d")).expect("look").modified().expect("time");
     assert_eq!(names_in(&bench.root().join("d")), ["link", "old"]);
     assert_eq!(before, after);
@@ -170,7 +170,7 @@ async fn names_may_have_any_byte() {
         bench.create(&thing).await.expect("create");
         expected.insert(thing.item.key.clone(), thing);
     }
-    bench.finish().await;
+    bench.finish();
     let found = bench.survey().await;
     assert!(found.keys().eq(expected.keys()));
     assert!(found.values().all(|found| found.content == "content"));
@@ -211,7 +211,7 @@ async fn paths_may_be_longer_than_the_kernel_takes_at_once() {
     for thing in &things {
         bench.create(thing).await.expect("create");
     }
-    bench.finish().await;
+    bench.finish();
     let found = bench.survey().await;
     assert_eq!(found.len(), 46);
     let last = found.last_key_value().expect("last").1;
@@ -318,7 +318,7 @@ async fn what_cannot_be_completed_does_not_keep_the_rest_from_it() {
     assert!(error.to_string().contains("missing"), "{error}");
     assert_eq!(names_in(&bench.root()), ["d", "z"]);
     bench.create(&file("missing", "here now")).await.expect("create");
-    bench.finish().await;
+    bench.finish();
     assert_eq!(names_in(&bench.root()), ["a", "d", "missing", "z"]);
 }
 
