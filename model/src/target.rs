@@ -22,7 +22,8 @@ pub struct TargetFacts {
 pub enum RestoreStep {
     /// Make the item be there with its content and attributes; nothing is there now.
     Create(Item),
-    /// Replace what is there by the item.
+    /// Replace what is there by the item. Further names of a replaced file (hard links) go on naming what
+    /// was there until they are replaced too.
     Replace(Item),
     /// Remove the item; whatever was below it has been removed by earlier steps.
     Delete(ItemKey),

@@ -1,4 +1,5 @@
-//! Directories of a host with all their metadata, and the outputs of read-only commands.
+//! Directories of a host with all their metadata, and the outputs of read-only commands. What restores
+//! into a directory is [`target`].
 //!
 //! Keys are the host followed by the names of the absolute path. A cut is a walk, always in full:
 //! what is unchanged is recognised by its [`model::Version`]. A follower is told by the kernel what
@@ -22,6 +23,7 @@ mod reach;
 mod roots;
 mod selection;
 mod source;
+pub mod target;
 mod walk;
 mod watch;
 

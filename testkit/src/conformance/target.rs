@@ -66,12 +66,13 @@ impl Run<'_> {
         must("apply twice", self.apply(step, content).await);
     }
 
-    /// Gives every file another content and removes every leaf whose name sorts odd.
+    /// Gives every file another content and removes every leaf whose name sorts odd; files that have
+    /// further names stay, and those names follow them by steps of their own.
     async fn replace_and_delete(&self, source: &Baseline) -> Observed {
         let mut expected = source.state.clone();
         for (count, (key, observed)) in source.state.iter().rev().enumerate() {
             let is_leaf = !source.state.keys().any(|other| other != key && other.is_within(key));
-            if is_leaf && count % 2 == 1 {
+            if is_leaf && count % 2 == 1 && !has_further_names(source, key) {
                 self.twice(&RestoreStep::Delete(key.clone()), &Bytes::new()).await;
                 expected.remove(key);
             } else if observed.item.kind == ItemKind::File {
@@ -81,6 +82,9 @@ impl Run<'_> {
                 self.twice(&RestoreStep::Replace(item.clone()), &content).await;
                 expected.insert(key.clone(), ObservedItem { item, content });
             }
+        }
+        for observed in expected.values().filter(|o| o.item.kind == ItemKind::Hardlink) {
+            self.twice(&RestoreStep::Replace(observed.item.clone()), &Bytes::new()).await;
         }
         expected
     }
@@ -131,6 +135,13 @@ impl Run<'_> {
         }
         must("finish", self.target.finish(self.context).await);
     }
+}
+
+fn has_further_names(source: &Baseline, key: &ItemKey) -> bool {
+    source.state.values().any(|observed| {
+        observed.item.kind == ItemKind::Hardlink
+            && observed.item.attributes.get(AttributeTag::LINK_TARGET) == Some(key.as_bytes())
+    })
 }
 
 /// Returns the bytes of the data extents, one after another.

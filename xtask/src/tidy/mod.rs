@@ -52,13 +52,15 @@ fn has_suffix(path: &Path, suffixes: &[&str]) -> bool {
     path.extension().is_some_and(|extension| suffixes.iter().any(|suffix| extension == *suffix))
 }
 
-/// All files below a folder in name order, without `target` and hidden folders.
+/// All files below a folder in name order, without hidden folders and what cargo builds into: a
+/// `target` beside a manifest. A module may have that name.
 fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
         let entries =
             fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))?;
+        let is_built_into = folder.join("Cargo.toml").exists();
         for entry in entries {
             let entry = entry?;
             let name = entry.file_name();
@@ -66,7 +68,7 @@ fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
                 name.to_string_lossy().starts_with('.') && name != ".ci" && name != ".cargo";
             if entry.file_type()?.is_file() {
                 files.push(entry.path());
-            } else if entry.file_type()?.is_dir() && !hidden && name != "target" {
+            } else if entry.file_type()?.is_dir() && !hidden && !(is_built_into && name == "target") {
                 folders.push(entry.path());
             }
         }

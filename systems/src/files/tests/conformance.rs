@@ -10,7 +10,7 @@ use testkit::context;
 use super::super::CommandItem;
 use super::{Files, Tree};
 
-const SCRIPT: &str = "
+pub(super) const SCRIPT: &str = "
     d a
     f a/b hello
     d a/empty
@@ -29,7 +29,7 @@ const SCRIPT: &str = "
     h x0 x1
 ";
 
-const EDITS: &str = "
+pub(super) const EDITS: &str = "
     f a/b another
     f a/new new
     d a/d
@@ -47,7 +47,7 @@ const EDITS: &str = "
     l link elsewhere
 ";
 
-fn make_holes(tree: &Tree) {
+pub(super) fn make_holes(tree: &Tree) {
     let file = std::fs::File::create(tree.at("holes")).expect("file");
     file.set_len(300 << 10).expect("length");
     std::os::unix::fs::FileExt::write_all_at(&file, b"data", 200 << 10).expect("write");

@@ -4,6 +4,7 @@ mod conformance;
 mod follow;
 mod listing;
 mod reading;
+mod restoring;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
