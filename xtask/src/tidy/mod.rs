@@ -68,7 +68,8 @@ fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
                 name.to_string_lossy().starts_with('.') && name != ".ci" && name != ".cargo";
             if entry.file_type()?.is_file() {
                 files.push(entry.path());
-            } else if entry.file_type()?.is_dir() && !hidden && !(is_built_into && name == "target") {
+            } else if entry.file_type()?.is_dir() && !hidden && !(is_built_into && name == "target")
+            {
                 folders.push(entry.path());
             }
         }
