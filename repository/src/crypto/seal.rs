@@ -74,11 +74,7 @@ impl Sealer {
     pub fn seal(&self, aad: &[u8], salt: &[u8], buffer: &mut Vec<u8>, from: usize) -> Result<Siv> {
         let keys = &*self.newest;
         let plaintext = buffer.get_mut(from..).ok_or_else(|| fault("seal"))?;
-        let mut hasher = blake3::Hasher::new_keyed(keys.siv.expose());
-        for part in [aad, salt] {
-            hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
-        }
-        let siv = Siv(*hasher.update(plaintext).finalize().as_bytes());
+        let siv = siv_of(keys, aad, salt, plaintext);
         let tag = message_key(keys, &siv)?
             .seal_in_place_separate_tag(zero_nonce(), Aad::from(aad), plaintext)
             .map_err(|_| fault("seal"))?;
@@ -98,21 +94,37 @@ impl Sealer {
         siv: &Siv,
         buffer: &'b mut [u8],
     ) -> Result<&'b mut [u8]> {
-        let keys = std::iter::once(&*self.newest)
+        open_with(self.keys_of(epoch)?, aad, siv, buffer)
+    }
+
+    /// As [`Sealer::open`] for what was sealed without a salt and carries no other hash: also checks
+    /// that the siv is that of what came out. GCM alone does not bind a text to its key, so who knows
+    /// two keys could make one text that opens under both.
+    ///
+    /// # Errors
+    /// As [`Sealer::open`].
+    pub fn open_committed<'b>(
+        &self,
+        epoch: u16,
+        aad: &[u8],
+        siv: &Siv,
+        buffer: &'b mut [u8],
+    ) -> Result<&'b mut [u8]> {
+        let keys = self.keys_of(epoch)?;
+        let plaintext = open_with(keys, aad, siv, buffer)?;
+        // Nothing secret depends on where the comparison ends: both are public.
+        if siv_of(keys, aad, &[], plaintext) == *siv { Ok(plaintext) } else { Err(not_sealed()) }
+    }
+
+    fn keys_of(&self, epoch: u16) -> Result<&EpochKeys> {
+        std::iter::once(&*self.newest)
             .chain(self.older.iter())
             .find(|keys| keys.epoch == epoch)
             .ok_or_else(|| {
-                Error::new(
-                    ErrorKind::WrongKey,
-                    "open sealed bytes",
-                    format!("of key epoch {epoch}"),
-                )
-                .detail("the key ring does not hold this epoch")
-            })?;
-        message_key(keys, siv)?.open_in_place(zero_nonce(), Aad::from(aad), buffer).map_err(|_| {
-            Error::new(ErrorKind::Corrupt, "open sealed bytes", "")
-                .detail("they are not what was sealed, or not in this place")
-        })
+                let what = format!("of key epoch {epoch}");
+                Error::new(ErrorKind::WrongKey, "open sealed bytes", what)
+                    .detail("the key ring does not hold this epoch")
+            })
     }
 }
 
@@ -120,6 +132,30 @@ impl fmt::Debug for Sealer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sealer").field("epoch", &self.newest.epoch).finish_non_exhaustive()
     }
+}
+
+fn siv_of(keys: &EpochKeys, aad: &[u8], salt: &[u8], plaintext: &[u8]) -> Siv {
+    let mut hasher = blake3::Hasher::new_keyed(keys.siv.expose());
+    for part in [aad, salt] {
+        hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+    }
+    Siv(*hasher.update(plaintext).finalize().as_bytes())
+}
+
+fn open_with<'b>(
+    keys: &EpochKeys,
+    aad: &[u8],
+    siv: &Siv,
+    buffer: &'b mut [u8],
+) -> Result<&'b mut [u8]> {
+    message_key(keys, siv)?
+        .open_in_place(zero_nonce(), Aad::from(aad), buffer)
+        .map_err(|_| not_sealed())
+}
+
+fn not_sealed() -> Error {
+    Error::new(ErrorKind::Corrupt, "open sealed bytes", "")
+        .detail("they are not what was sealed, or not in this place")
 }
 
 fn message_key(keys: &EpochKeys, siv: &Siv) -> Result<LessSafeKey> {
@@ -215,6 +251,26 @@ mod tests {
         sivs.sort_unstable();
         sivs.dedup();
         assert_eq!(sivs.len(), parts.len());
+    }
+
+    /// A text that opens under a key though its siv is not the hash of what comes out: what a forger who
+    /// knows the keys can make.
+    #[test]
+    fn a_text_under_a_foreign_siv_is_not_committed() {
+        let sealer = sealer();
+        let foreign = Siv([7; 32]);
+        let mut text = b"forged".to_vec();
+        let tag = message_key(&sealer.newest, &foreign)
+            .expect("key")
+            .seal_in_place_separate_tag(zero_nonce(), Aad::from(b"aad"), &mut text)
+            .expect("seal");
+        text.extend_from_slice(tag.as_ref());
+        assert_eq!(sealer.open(3, b"aad", &foreign, &mut text.clone()).expect("open"), b"forged");
+        let error = sealer.open_committed(3, b"aad", &foreign, &mut text).expect_err("forged");
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+
+        let (siv, mut text) = sealed(b"aad", b"", b"true");
+        assert_eq!(sealer.open_committed(3, b"aad", &siv, &mut text).expect("open"), b"true");
     }
 
     #[test]

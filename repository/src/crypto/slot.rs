@@ -71,7 +71,7 @@ impl SlotBinding {
         let sealer = self.sealer(unlock)?;
         let mut text = zeroize::Zeroizing::new(wrapped.text.clone());
         let encoded = sealer
-            .open(WRAP_EPOCH, &self.additional_data(), &wrapped.siv, &mut text)
+            .open_committed(WRAP_EPOCH, &self.additional_data(), &wrapped.siv, &mut text)
             .map_err(|_| self.wrong_key())?;
         KeyRing::decode(self.repository, self.slot, encoded)
     }

@@ -70,7 +70,7 @@ pub fn open_object(
     let mut plaintext = text.to_vec();
     let length = keys
         .objects()
-        .open(epoch, &aad, &Siv(*siv), &mut plaintext)
+        .open_committed(epoch, &aad, &Siv(*siv), &mut plaintext)
         .map_err(|error| Error::new(error.kind(), "open object", path).because(error))?
         .len();
     plaintext.truncate(length);

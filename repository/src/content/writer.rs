@@ -1,0 +1,273 @@
+//! What all units of a session share: the open pack, the chunks on their way, contexts of zstd.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use bytes::BytesMut;
+use model::{Entropy, Error, ErrorKind, Result};
+use tokio::runtime::Handle;
+
+use super::slots::{Slots, lock};
+use super::{ChunkReader, Shelf, Unit};
+use crate::Repository;
+use crate::crypto::DomainKeys;
+use crate::pack::compress::Compressor;
+use crate::pack::{BlockCipher, BlockEntry, PackBuilder, SealedBlock};
+use crate::types::{ChunkId, PackKind, PendingPack, RepositoryId, StoredChunk};
+
+/// Packs are closed before they have more than this, whatever the options ask for.
+const PACK_TARGET_BYTES_MAX: usize = 48 << 20;
+/// What the reader of delta bases keeps decoded.
+const BASES_BYTES: usize = 16 << 20;
+/// One block of so many is decoded again and compared before it is stored.
+const SAMPLE: u64 = 64;
+
+/// How content is written.
+#[derive(Debug, Clone, Copy)]
+pub struct WriterOptions {
+    /// Packs are closed at about this size, in bytes.
+    pub pack_bytes: usize,
+    /// Random bytes that tell equal blocks of different sessions apart.
+    pub salt: [u8; 32],
+}
+
+/// Cuts, names, compares, compresses and seals content, on the threads that call it. Cheap to clone;
+/// every worker uses its own [`Unit`].
+#[derive(Clone)]
+pub struct ContentWriter(Arc<Inner>);
+
+struct Inner {
+    repository: RepositoryId,
+    keys: DomainKeys,
+    cipher: BlockCipher,
+    shelf: Arc<dyn Shelf>,
+    pack_bytes: usize,
+    salt: [u8; 32],
+    slots: Slots,
+    open: Mutex<Open>,
+    /// Wakes who waits until no pack is being handed over.
+    handed_over: Condvar,
+    compressors: Mutex<Vec<Compressor>>,
+    blocks: AtomicU64,
+    bases: ChunkReader,
+    /// Where delta bases are read; none where there is no runtime, so that there are no deltas.
+    runtime: Option<Handle>,
+}
+
+#[derive(Default)]
+struct Open {
+    pack: Option<OpenPack>,
+    packs: u64,
+    handing_over: usize,
+    failed: Option<ErrorKind>,
+}
+
+struct OpenPack {
+    builder: PackBuilder,
+    name: Arc<PendingPack>,
+}
+
+/// A pack on its way to the session; dropped, it has arrived or failed.
+struct HandingOver<'w> {
+    inner: &'w Inner,
+    failed: Option<ErrorKind>,
+}
+
+impl Drop for HandingOver<'_> {
+    fn drop(&mut self) {
+        let mut open = lock(&self.inner.open);
+        open.handing_over -= 1;
+        open.failed = open.failed.or(self.failed);
+        self.inner.handed_over.notify_all();
+    }
+}
+
+/// Where a block is.
+pub(super) struct PlacedBlock {
+    pub(super) offset: u32,
+    pub(super) length: u32,
+    pub(super) pack: Arc<PendingPack>,
+}
+
+/// The random parts of packs: they follow from the session's salt, which nobody can guess.
+struct PackSalt<'s> {
+    salt: &'s [u8; 32],
+    number: u64,
+}
+
+impl std::fmt::Debug for PackSalt<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PackSalt({})", self.number)
+    }
+}
+
+impl Entropy for PackSalt<'_> {
+    fn fill(&self, buffer: &mut [u8]) {
+        let mut hasher = blake3::Hasher::new_derive_key("lifeboat 2026-11 random part of pack");
+        hasher.update(self.salt).update(&self.number.to_le_bytes());
+        hasher.finalize_xof().fill(buffer);
+    }
+}
+
+impl ContentWriter {
+    /// Begins. Call it inside of the runtime that the store needs: delta bases are read there.
+    pub fn new(
+        repository: &Repository,
+        keys: &DomainKeys,
+        shelf: Arc<dyn Shelf>,
+        options: WriterOptions,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            repository: repository.id(),
+            keys: keys.clone(),
+            cipher: BlockCipher::new(PackKind::Data, repository.id(), keys),
+            shelf,
+            pack_bytes: options.pack_bytes.min(PACK_TARGET_BYTES_MAX),
+            salt: options.salt,
+            slots: Slots::new(),
+            open: Mutex::default(),
+            handed_over: Condvar::new(),
+            compressors: Mutex::default(),
+            blocks: AtomicU64::new(0),
+            bases: ChunkReader::new(repository, keys, BASES_BYTES),
+            runtime: Handle::try_current().ok(),
+        }))
+    }
+
+    /// Begins a unit of work: contents that lie together. Blocks; call it on a thread that may.
+    pub fn unit(&self) -> Unit {
+        Unit::new(self.clone())
+    }
+
+    /// Seals and puts every open pack, so that all places become known; units that are not finished
+    /// keep what they gathered. Call where it may block.
+    ///
+    /// # Errors
+    /// Those of the store, also where an earlier pack could not be put.
+    pub fn flush(&self) -> Result<()> {
+        let pack = {
+            let mut open = lock(&self.0.open);
+            let pack = open.pack.take();
+            open.handing_over += usize::from(pack.is_some());
+            pack
+        };
+        if let Some(pack) = pack {
+            self.hand_over(pack)?;
+        }
+        let open = lock(&self.0.open);
+        let open = self.0.handed_over.wait_while(open, |open| open.handing_over > 0);
+        match open.unwrap_or_else(PoisonError::into_inner).failed {
+            Some(kind) => Err(Error::new(kind, "store content", "")
+                .detail("a pack could not be stored; see the first error")),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn keys(&self) -> &DomainKeys {
+        &self.0.keys
+    }
+
+    pub(super) fn slots(&self) -> &Slots {
+        &self.0.slots
+    }
+
+    /// Returns a chunk that is stored already; forgets its slot, as the session knows it.
+    pub(super) fn find(&self, id: &ChunkId, length: u32) -> Option<StoredChunk> {
+        self.0.shelf.find_chunk(id, length)
+    }
+
+    /// Lends a compressor.
+    pub(super) fn with_compressor<T>(&self, work: impl FnOnce(&mut Compressor) -> T) -> T {
+        let lent = lock(&self.0.compressors).pop();
+        let mut compressor = lent.unwrap_or_else(Compressor::new);
+        let result = work(&mut compressor);
+        lock(&self.0.compressors).push(compressor);
+        result
+    }
+
+    /// Compresses, seals and checks a block.
+    pub(super) fn seal(
+        &self,
+        level: i32,
+        plaintext: &[u8],
+        entries: Vec<BlockEntry>,
+    ) -> Result<SealedBlock> {
+        let Inner { cipher, salt, blocks, .. } = &*self.0;
+        let block = self.with_compressor(|compressor| {
+            cipher.seal(compressor, level, salt, plaintext, entries)
+        })?;
+        // Memory that fails is found before the bytes are the only ones.
+        let is_sample = blocks.fetch_add(1, Relaxed).is_multiple_of(SAMPLE);
+        let is_intact = cipher.open(BytesMut::from(&block.bytes[..])).is_ok_and(|opened| {
+            !is_sample || opened.decode().is_ok_and(|decoded| decoded == plaintext)
+        });
+        if is_intact {
+            return Ok(block);
+        }
+        Err(Error::new(ErrorKind::Internal, "seal block", "")
+            .detail("it does not open again: check the memory of this machine"))
+    }
+
+    /// Appends a block to the open pack, and hands the pack over where that fills it.
+    pub(super) fn push(&self, block: SealedBlock) -> Result<PlacedBlock> {
+        let Inner { repository, keys, pack_bytes, salt, .. } = &*self.0;
+        let (placed, full) = {
+            let mut open = lock(&self.0.open);
+            if let Some(kind) = open.failed {
+                return Err(Error::new(kind, "store content", "")
+                    .detail("an earlier pack could not be stored"));
+            }
+            let pack = match open.pack.take() {
+                Some(pack) => pack,
+                None => {
+                    open.packs += 1;
+                    let entropy = PackSalt { salt, number: open.packs };
+                    let mut builder = PackBuilder::new(PackKind::Data, *repository, keys, &entropy);
+                    builder.reserve(pack_bytes + pack_bytes / 16);
+                    OpenPack { builder, name: Arc::default() }
+                }
+            };
+            let pack = open.pack.insert(pack);
+            let (offset, length) = pack.builder.push(block)?;
+            let placed = PlacedBlock { offset, length, pack: Arc::clone(&pack.name) };
+            let is_full = pack.builder.is_full(*pack_bytes);
+            let full = if is_full { open.pack.take() } else { None };
+            open.handing_over += usize::from(full.is_some());
+            (placed, full)
+        };
+        if let Some(pack) = full {
+            self.hand_over(pack)?;
+        }
+        Ok(placed)
+    }
+
+    /// Names a pack and hands it to the session; the caller has counted it.
+    fn hand_over(&self, pack: OpenPack) -> Result<()> {
+        // A panic on the way counts as a failure, so that nobody waits for it.
+        let mut over = HandingOver { inner: &self.0, failed: Some(ErrorKind::Internal) };
+        let result = self.name_and_put(pack);
+        over.failed = result.as_ref().err().map(Error::kind);
+        result
+    }
+
+    fn name_and_put(&self, OpenPack { builder, name }: OpenPack) -> Result<()> {
+        let pack = builder.finish()?;
+        let ids: Vec<_> = pack.entries.iter().map(|entry| ChunkId(entry.id)).collect();
+        name.resolve(pack.name);
+        self.0.shelf.put_pack(pack)?;
+        // From here on the session knows them.
+        ids.iter().for_each(|id| self.0.slots.forget(id));
+        Ok(())
+    }
+
+    /// Reads what a delta would be encoded against; none where it cannot be had, as a delta is only
+    /// ever a saving.
+    pub(super) fn read_bases(&self, bases: &[StoredChunk]) -> Result<Option<Vec<u8>>> {
+        let Some(runtime) = &self.0.runtime else { return Ok(None) };
+        match runtime.block_on(self.0.bases.read_all(bases)) {
+            Ok(contents) => Ok(Some(contents.concat())),
+            Err(error) if error.kind() == ErrorKind::Cancelled => Err(error),
+            Err(_) => Ok(None),
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Filling a pack.
+
+use model::{Entropy, Error, ErrorKind, Result};
+
+use super::contents::{TableCipher, table_bytes};
+use super::{
+    HEADER_BYTES, PACK_BLOCKS_MAX, PACK_BYTES_MAX, PACK_ENTRIES_MAX, PackEntry, SealedBlock,
+    SealedPack,
+};
+use crate::crypto::DomainKeys;
+use crate::format::Header;
+use crate::types::{Location, PackKind, PackName, RepositoryId};
+
+/// Fills a pack.
+pub struct PackBuilder {
+    kind: PackKind,
+    repository: RepositoryId,
+    keys: DomainKeys,
+    salt: [u8; 32],
+    object: Vec<u8>,
+    blocks: Vec<(u32, u32)>,
+    /// Under no name yet.
+    entries: Vec<PackEntry>,
+    bases: usize,
+}
+
+impl PackBuilder {
+    /// Begins a pack.
+    pub fn new(
+        kind: PackKind,
+        repository: RepositoryId,
+        keys: &DomainKeys,
+        entropy: &dyn Entropy,
+    ) -> Self {
+        let mut salt = [0; 32];
+        entropy.fill(&mut salt);
+        let epoch = match kind {
+            PackKind::Data => keys.data().epoch(),
+            PackKind::Meta => keys.manifest().epoch(),
+        };
+        let mut object = Vec::with_capacity(HEADER_BYTES);
+        object.extend_from_slice(&Header::new(kind.object_type()).to_bytes());
+        object.extend_from_slice(&epoch.to_le_bytes());
+        object.extend_from_slice(&salt);
+        // The length of a pack key that is sealed to a recipient: there is none yet.
+        object.extend_from_slice(&0_u16.to_le_bytes());
+        Self {
+            kind,
+            repository,
+            keys: keys.clone(),
+            salt,
+            object,
+            blocks: Vec::new(),
+            entries: Vec::new(),
+            bases: 0,
+        }
+    }
+
+    /// Takes memory for this many bytes at once.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.object.reserve(bytes.min(PACK_BYTES_MAX));
+    }
+
+    /// Appends a block; returns where it lies (`block_offset`, `block_length`).
+    ///
+    /// # Errors
+    /// `Internal` where the pack would become larger than packs may be.
+    pub fn push(&mut self, block: SealedBlock) -> Result<(u32, u32)> {
+        let bases: usize = block.entries.iter().map(|entry| entry.bases.len()).sum();
+        let entries = self.entries.len() + block.entries.len();
+        let table = table_bytes(self.blocks.len() + 1, entries, self.bases + bases);
+        let is_too_large = self.object.len() + block.bytes.len() + table > PACK_BYTES_MAX
+            || entries > PACK_ENTRIES_MAX
+            || self.blocks.len() >= PACK_BLOCKS_MAX;
+        if is_too_large {
+            return Err(Error::new(ErrorKind::Internal, "fill pack", "")
+                .detail("it would become larger than packs may be"));
+        }
+        let (block_offset, block_length) = (self.object.len() as u32, block.bytes.len() as u32);
+        self.object.extend_from_slice(&block.bytes);
+        self.blocks.push((block_offset, block_length));
+        self.bases += bases;
+        self.entries.extend(block.entries.into_iter().map(|entry| PackEntry {
+            id: entry.id,
+            kind: entry.kind,
+            location: Location {
+                pack: PackName([0; 32]),
+                block_offset,
+                block_length,
+                offset_in_block: entry.offset,
+                length: entry.length,
+            },
+            bases: entry.bases,
+        }));
+        Ok((block_offset, block_length))
+    }
+
+    /// Returns how long the pack would be if it ended here, in bytes.
+    pub fn len_bytes(&self) -> usize {
+        self.object.len() + table_bytes(self.blocks.len(), self.entries.len(), self.bases)
+    }
+
+    /// Says whether a pack that is to have about `pack_bytes` should end here.
+    pub fn is_full(&self, pack_bytes: usize) -> bool {
+        self.len_bytes() >= pack_bytes
+            || self.entries.len() >= PACK_ENTRIES_MAX / 2
+            || self.blocks.len() >= PACK_BLOCKS_MAX / 2
+    }
+
+    /// Says whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.blocks.is_empty()
+    }
+
+    /// Seals the table of contents and names the pack. Takes long: it hashes the whole pack.
+    ///
+    /// # Errors
+    /// `Internal`.
+    pub fn finish(self) -> Result<SealedPack> {
+        let Self { kind, repository, keys, salt, mut object, blocks, mut entries, .. } = self;
+        let cipher = TableCipher { kind, repository, keys: &keys };
+        cipher.append(&mut object, &salt, &blocks, &entries)?;
+        let name = PackName(*blake3::hash(&object).as_bytes());
+        for entry in &mut entries {
+            entry.location.pack = name;
+        }
+        Ok(SealedPack { name, kind, object: object.into(), entries })
+    }
+}
