@@ -1,0 +1,103 @@
+//! Makes index segments anew from the tables of contents of packs.
+//!
+//! A session that died between its packs and its segment leaves packs that no segment names; a lost
+//! segment does the same. What such packs hold can be read as before (manifests say where things lie),
+//! it only is not found again by writers, nor as a second copy. Here it is.
+
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use model::{Context, ErrorKind, Result};
+
+use super::segment::{Entry, RECORDS_TARGET, prefix};
+use super::{Index, directory, write_segment};
+use crate::Repository;
+use crate::pack::{EntryKind, PackEntry, read_contents};
+use crate::types::{PackKind, PackName, from_hex, hex};
+
+/// Tables of contents that are read at the same time.
+const READS_MAX: usize = 16;
+
+/// What a rebuild did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rebuilt {
+    /// Packs that no segment named.
+    pub packs: u64,
+    /// Entries that are found again.
+    pub entries: u64,
+    /// Packs whose table of contents cannot be read with the keys of this domain: of another domain, or
+    /// damaged.
+    pub unreadable: u64,
+}
+
+impl Entry {
+    /// Takes over what a pack's table of contents says.
+    pub(crate) fn new(entry: &PackEntry) -> Self {
+        let pack_kind = match entry.kind {
+            EntryKind::Node => PackKind::Meta,
+            EntryKind::Full | EntryKind::Delta => PackKind::Data,
+        };
+        let bases = entry.bases.clone();
+        let (kind, location) = (entry.kind, entry.location);
+        Self { prefix: prefix(&entry.id), kind, pack_kind, location, bases }
+    }
+}
+
+/// Reads the tables of contents of all packs of a domain that no segment names, and creates segments of
+/// them. Safe at any time: an entry of a pack that a collector condemns is not used.
+///
+/// # Errors
+/// Those of the store.
+pub async fn rebuild(repository: &Repository, domain: &str, context: &Context) -> Result<Rebuilt> {
+    repository.check_writable()?;
+    // Packs are listed first: what is put afterwards has a session that writes its segment.
+    let packs = list_packs(repository).await?;
+    let index = Index::open(repository, domain, context).await?;
+    let known = index.packs()?;
+    let keys = repository.domain(domain)?;
+    let unknown: Vec<_> = packs.into_iter().filter(|pack| !known.contains(pack)).collect();
+    let mut rebuilt = Rebuilt::default();
+    let mut random = [0; 16];
+    context.entropy.fill(&mut random);
+    let mut segments = 0;
+    let mut entries = Vec::new();
+    let mut contents = stream::iter(unknown.into_iter().map(async |(kind, name)| {
+        read_contents(repository.store(), repository.id(), &keys, kind, name)
+            .await
+            .map(Some)
+            .or_else(|error| match error.kind() {
+                ErrorKind::Corrupt | ErrorKind::NotFound => Ok(None),
+                _ => Err(error),
+            })
+    }))
+    .buffered(READS_MAX);
+    loop {
+        let next = contents.try_next().await?;
+        context.check("rebuild index")?;
+        let is_end = next.is_none();
+        match next {
+            Some(Some(found)) => {
+                rebuilt.packs += 1;
+                rebuilt.entries += found.len() as u64;
+                entries.extend(found.iter().map(Entry::new));
+            }
+            Some(None) => rebuilt.unreadable += 1,
+            None => {}
+        }
+        if entries.len() >= RECORDS_TARGET || is_end && !entries.is_empty() {
+            let path = format!("{}/rebuilt/{}-{segments:04x}", directory(&keys), hex(&random));
+            write_segment(repository, &path, std::mem::take(&mut entries)).await?;
+            segments += 1;
+        }
+        if is_end {
+            return Ok(rebuilt);
+        }
+    }
+}
+
+async fn list_packs(repository: &Repository) -> Result<Vec<(PackKind, PackName)>> {
+    let store = repository.store();
+    let (data, meta) = futures::try_join!(store.list("pack"), store.list("meta"))?;
+    let name = |path: &str| path.rsplit('/').next().and_then(from_hex).map(PackName);
+    let data = data.iter().filter_map(|listed| Some((PackKind::Data, name(&listed.path)?)));
+    let meta = meta.iter().filter_map(|listed| Some((PackKind::Meta, name(&listed.path)?)));
+    Ok(data.chain(meta).collect())
+}

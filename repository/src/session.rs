@@ -1,1 +1,0 @@
-//! A writer's announced run.

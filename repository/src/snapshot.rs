@@ -1,1 +1,0 @@
-//! Cuts as stored.
