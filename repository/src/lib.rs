@@ -8,6 +8,7 @@ pub mod chunking;
 pub mod content;
 pub mod crypto;
 pub mod format;
+pub mod gc;
 pub mod heartbeat;
 pub mod index;
 pub mod log;

@@ -14,7 +14,7 @@ mod overlay;
 mod reader;
 mod split;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +25,7 @@ use model::Result;
 pub use builder::TreeBuilder;
 pub use diff::{Difference, diff};
 pub use edit::{MayReuse, apply_changes};
+pub(crate) use node::{Child, Node, decode as decode_node, split_parts};
 pub use node::{HEIGHT_MAX, NODE_BYTES_MAX};
 pub use overlay::Edits;
 pub use reader::{RecordBatches, Tree};

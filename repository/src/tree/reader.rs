@@ -7,13 +7,15 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use model::{Error, ErrorKind, ItemKey, Result};
 
 use super::ReadNodes;
 use super::node::{self, Child, HEIGHT_MAX, Node};
 use crate::crypto::DomainKeys;
-use crate::types::{Record, Root, Totals};
+use crate::types::{NodeId, Place, Record, Root, Totals};
 
 /// Items in key order, in batches that are never empty.
 pub type RecordBatches = BoxStream<'static, Result<Vec<(ItemKey, Record)>>>;
@@ -216,6 +218,14 @@ impl Tree {
             })
             .try_buffered(count)
             .boxed()
+    }
+}
+
+/// A tree's nodes as another tree that shares them reads them.
+#[async_trait]
+impl ReadNodes for Tree {
+    async fn read_node(&self, id: NodeId, place: &Place) -> Result<Bytes> {
+        self.0.reader.read_node(id, place).await
     }
 }
 
