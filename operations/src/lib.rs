@@ -1,5 +1,16 @@
 //! What is done with repositories and systems: capture, restore, follow, verify. Each operation is a
 //! pure plan and its execution; systems and targets are met only as `dyn` ports.
 
+pub mod browse;
 pub mod capture;
+pub mod follow;
+pub mod forget;
 pub mod restore;
+pub mod seal;
+pub mod select;
+pub mod usage;
+
+#[cfg(test)]
+mod fixtures;
+#[cfg(test)]
+mod testing;

@@ -1,7 +1,8 @@
 //! Grouping of decided items into units of work that are carried out in parallel and put together in
 //! order.
 
-use model::Item;
+use model::{Item, ItemKey};
+use repository::types::{Record, StoredChunk};
 
 use super::decide::Decision;
 
@@ -12,23 +13,67 @@ const UNIT_BYTES: u64 = 1 << 20;
 /// A unit is closed at this many entries, so that a tree of empty files is also worked on in parallel.
 const UNIT_ENTRIES: usize = 2048;
 
+/// What is done about one key.
+#[derive(Debug)]
+pub enum Entry {
+    /// The parent's record is taken over as it is.
+    Kept(ItemKey, Record),
+    /// A decision was made.
+    Decided(Box<Decided>),
+}
+
 /// An item with what is to be done about it.
 #[derive(Debug)]
-pub struct Entry {
+pub struct Decided {
     /// The item as listed.
     pub item: Item,
     /// What is done about it.
     pub decision: Decision,
+    /// What the parent has of it, if all of that may be used: it is kept where the item cannot be read.
+    pub stored: Option<Record>,
+}
+
+/// Says whether an item's content is stored whole, beside others, rather than cut. Depends on the item
+/// alone, so that the same content has the same chunks whichever way it came.
+pub fn is_stored_whole(item: &Item) -> bool {
+    item.extents.len() == 1 && item.content_bytes() <= SMALL_CONTENT_BYTES_MAX
 }
 
 impl Entry {
-    fn read_bytes(&self) -> u64 {
-        if self.decision.reads() { self.item.content_bytes() } else { 0 }
+    /// Returns its key.
+    pub fn key(&self) -> &ItemKey {
+        match self {
+            Self::Kept(key, _) => key,
+            Self::Decided(decided) => &decided.item.key,
+        }
     }
 
-    /// Says whether the entry's content is read and stored whole, beside others.
-    pub fn is_small(&self) -> bool {
-        self.item.extents.len() == 1 && self.read_bytes() <= SMALL_CONTENT_BYTES_MAX
+    /// Says whether anything is read of it.
+    pub fn reads(&self) -> bool {
+        matches!(self, Self::Decided(decided) if decided.decision.reads())
+    }
+
+    fn read_bytes(&self) -> u64 {
+        match self {
+            Self::Decided(decided) if decided.decision.reads() => decided.item.content_bytes(),
+            _ => 0,
+        }
+    }
+
+    fn is_large(&self) -> bool {
+        matches!(self, Self::Decided(decided)
+            if decided.decision.reads() && !is_stored_whole(&decided.item))
+    }
+
+    /// Returns about how much memory it takes while it waits.
+    fn held_bytes(&self) -> usize {
+        const ENTRY_BYTES: usize = 512;
+        let record = match self {
+            Self::Kept(_, record) => Some(record),
+            Self::Decided(decided) => decided.stored.as_ref(),
+        };
+        let chunks = record.map_or(0, |record| record.chunks().count());
+        ENTRY_BYTES + self.key().as_bytes().len() + chunks * size_of::<StoredChunk>()
     }
 }
 
@@ -38,6 +83,18 @@ pub struct Unit {
     /// The entries, in key order.
     pub entries: Vec<Entry>,
     read_bytes: u64,
+}
+
+impl Unit {
+    /// Says whether anything is read.
+    pub fn reads(&self) -> bool {
+        self.entries.iter().any(Entry::reads)
+    }
+
+    /// Returns about how much memory it takes while it waits.
+    pub fn held_bytes(&self) -> usize {
+        self.entries.iter().map(Entry::held_bytes).sum()
+    }
 }
 
 /// Groups entries into units: small contents together up to a solid block, a large content alone at
@@ -50,7 +107,7 @@ pub struct Grouping {
 impl Grouping {
     /// Adds an entry; returns the unit that it completes.
     pub fn push(&mut self, entry: Entry) -> Option<Unit> {
-        let is_large = entry.decision.reads() && !entry.is_small();
+        let is_large = entry.is_large();
         self.open.read_bytes += entry.read_bytes();
         self.open.entries.push(entry);
         let is_full = self.open.read_bytes >= UNIT_BYTES || self.open.entries.len() >= UNIT_ENTRIES;
@@ -58,8 +115,8 @@ impl Grouping {
     }
 
     /// Returns what is left.
-    pub fn finish(self) -> Option<Unit> {
-        (!self.open.entries.is_empty()).then_some(self.open)
+    pub fn take_rest(&mut self) -> Option<Unit> {
+        (!self.open.entries.is_empty()).then(|| std::mem::take(&mut self.open))
     }
 }
 
@@ -87,9 +144,10 @@ mod tests {
                 extents: vec![Extent::data(length.unwrap_or(9 << 30))],
             };
             let decision = Decision { extents: vec![source], is_unchanged: length.is_none() };
-            units.extend(grouping.push(Entry { item, decision }));
+            let decided = Decided { item, decision, stored: None };
+            units.extend(grouping.push(Entry::Decided(Box::new(decided))));
         }
-        units.extend(grouping.finish());
+        units.extend(grouping.take_rest());
         let sizes: Vec<_> = units.iter().map(|unit| unit.entries.len().to_string()).collect();
         assert_eq!(sizes.join(" "), expected, "{entries}");
     }

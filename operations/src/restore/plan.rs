@@ -43,12 +43,17 @@ const NOT_RESTORED: &[AttributeTag] =
 
 /// Says what is done about a key, given what is wanted and what is there under it.
 ///
-/// Returns none where neither is given.
-pub fn action(wanted: Option<Item>, there: Option<&Item>, rules: RestoreRules) -> Option<Action> {
+/// `ignored` are attributes that the target cannot hold. Returns none where neither is given.
+pub fn action(
+    wanted: Option<Item>,
+    there: Option<&Item>,
+    rules: RestoreRules,
+    ignored: &[AttributeTag],
+) -> Option<Action> {
     match (wanted, there) {
         (None, None) => None,
         (Some(wanted), None) => Some(Action::Apply(RestoreStep::Create(wanted))),
-        (Some(wanted), Some(there)) => Some(action_on_existing(wanted, there, rules)),
+        (Some(wanted), Some(there)) => Some(action_on_existing(wanted, there, rules, ignored)),
         (None, Some(there)) if rules.delete_extra => {
             Some(Action::Apply(RestoreStep::Delete(there.key.clone())))
         }
@@ -56,15 +61,20 @@ pub fn action(wanted: Option<Item>, there: Option<&Item>, rules: RestoreRules) -
     }
 }
 
-fn action_on_existing(wanted: Item, there: &Item, rules: RestoreRules) -> Action {
-    if rules.existing == Existing::Refuse && !wanted.key.is_root() {
-        return Action::Conflict(wanted.key);
-    }
-    if looks_equal(&wanted, there) {
-        return Action::Compare(wanted);
-    }
+fn action_on_existing(
+    wanted: Item,
+    there: &Item,
+    rules: RestoreRules,
+    ignored: &[AttributeTag],
+) -> Action {
     // A directory is filled, not replaced; an interrupted restore leaves it without its metadata.
     let is_same_directory = wanted.kind == ItemKind::Directory && there.kind == ItemKind::Directory;
+    if rules.existing == Existing::Refuse && !is_same_directory {
+        return Action::Conflict(wanted.key);
+    }
+    if looks_equal(&wanted, there, ignored) {
+        return Action::Compare(wanted);
+    }
     if is_same_directory || rules.existing == Existing::Overwrite {
         Action::Apply(RestoreStep::Replace(wanted))
     } else {
@@ -72,10 +82,29 @@ fn action_on_existing(wanted: Item, there: &Item, rules: RestoreRules) -> Action
     }
 }
 
-fn looks_equal(wanted: &Item, there: &Item) -> bool {
+fn looks_equal(wanted: &Item, there: &Item, ignored: &[AttributeTag]) -> bool {
     wanted.kind == there.kind
         && wanted.content_bytes() == there.content_bytes()
-        && wanted.attributes.without(NOT_RESTORED) == there.attributes.without(NOT_RESTORED)
+        && has_same_attributes(wanted, there, ignored)
+}
+
+/// Says whether two items of one kind have the same attributes, as far as a restore sets them.
+pub(super) fn has_same_attributes(wanted: &Item, there: &Item, ignored: &[AttributeTag]) -> bool {
+    let target = |item: &Item| item.attributes.get(AttributeTag::LINK_TARGET).map(<[u8]>::to_vec);
+    match wanted.kind {
+        // Whatever else is said of a further name is said of the item that it is a name of.
+        ItemKind::Hardlink => target(wanted) == target(there),
+        // A directory that only leads somewhere was captured with some of its attributes, its time not
+        // among them: what was not captured may be anything.
+        ItemKind::Directory if wanted.attributes.get(AttributeTag::MODIFIED_NS).is_none() => {
+            let wanted = wanted.attributes.without(NOT_RESTORED).without(ignored);
+            wanted.iter().all(|(tag, value)| there.attributes.get(tag) == Some(value))
+        }
+        _ => {
+            let kept = |item: &Item| item.attributes.without(NOT_RESTORED).without(ignored);
+            kept(wanted) == kept(there)
+        }
+    }
 }
 
 /// Says which side of a merge comes next.
@@ -162,7 +191,7 @@ mod tests {
     fn check(wanted: &str, there: &str, existing: Existing, delete_extra: bool, expected: &str) {
         let one = |text: &str| (!text.is_empty()).then(|| item(text));
         let rules = RestoreRules { existing, delete_extra };
-        let shown = match action(one(wanted), one(there).as_ref(), rules) {
+        let shown = match action(one(wanted), one(there).as_ref(), rules, &[]) {
             None => "nothing",
             Some(Action::Apply(RestoreStep::Create(_))) => "create",
             Some(Action::Apply(RestoreStep::Replace(_))) => "replace",
@@ -182,6 +211,8 @@ mod tests {
         check("a=1", "a=2", Existing::Keep, false, "conflict");
         check("a=1", "a=2", Existing::Overwrite, false, "replace");
         check("a=1", "a/=1", Existing::Keep, false, "conflict");
+        check("a/=1", "a=1", Existing::Refuse, false, "conflict");
+        check("a/=1", "a/=1", Existing::Refuse, false, "compare");
         check("a/=1", "a/=2", Existing::Keep, false, "replace");
     }
 
@@ -198,7 +229,7 @@ mod tests {
         let rules = RestoreRules { existing: Existing::Keep, delete_extra: true };
         for (wanted, there) in [("a=1", ""), ("b=1", "b=1"), ("c=1", "c=2"), ("", "d=1")] {
             let one = |text: &str| (!text.is_empty()).then(|| item(text));
-            summary.add(&action(one(wanted), one(there).as_ref(), rules).expect("an action"));
+            summary.add(&action(one(wanted), one(there).as_ref(), rules, &[]).expect("an action"));
         }
         let expected = PlanSummary {
             create_items: 1,

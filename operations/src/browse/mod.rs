@@ -1,0 +1,20 @@
+//! Looking into stored states: listing, finding, reading, comparing. Values come out, nothing is
+//! printed. Keys are as people see them: without the host.
+
+mod cat;
+mod content;
+mod diff;
+mod entries;
+mod find;
+mod list;
+#[cfg(test)]
+mod tests;
+
+pub use cat::{Cat, cat};
+pub use diff::{ChangeKind, Changed, diff};
+pub use entries::{Entry, EntryContent};
+pub use find::{Filter, Found, Glob, find, find_versions};
+pub use list::{Listing, list};
+
+pub(crate) use content::{Checker, data_reader};
+pub(crate) use entries::{entries, get, with_link_target};
