@@ -1,0 +1,309 @@
+//! `lifeboat doctor`: everything that a backup and a restore depend on, looked at one by one.
+
+use std::path::Path;
+use std::time::Duration;
+
+use app::settings::{PolicyUse, Settings};
+use model::{Error, ErrorKind, Result, Timestamp};
+use policies::{show_bytes, show_duration};
+use repository::Repository;
+use repository::crypto::Unlock;
+use repository::store::{Attach, Store};
+use serde_json::json;
+
+use crate::exit::Exit;
+use crate::hints::hint;
+use crate::names;
+use crate::run::Run;
+use crate::table::counted;
+
+/// Clocks that disagree by more make points suspect.
+const CLOCKS_APART_MAX: Duration = Duration::from_secs(60);
+
+/// Arguments of `doctor`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Write nothing into the store: neither try it out nor sweep what crashes left
+    #[arg(long)]
+    read_only: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Good,
+    Doubtful,
+    Bad,
+}
+
+/// What was looked at and what came of it.
+#[derive(Debug)]
+struct Check {
+    name: &'static str,
+    verdict: Verdict,
+    detail: String,
+    hint: Option<&'static str>,
+}
+
+/// Checks as they are made.
+#[derive(Debug, Default)]
+struct Checks(Vec<Check>);
+
+impl Checks {
+    fn add(&mut self, name: &'static str, verdict: Verdict, detail: impl Into<String>) {
+        self.0.push(Check { name, verdict, detail: detail.into(), hint: None });
+    }
+
+    /// Notes what failed; returns what did not.
+    fn keep<T>(&mut self, name: &'static str, outcome: Result<T>) -> Option<T> {
+        match outcome {
+            Ok(value) => Some(value),
+            Err(error) => {
+                let (detail, hint) = (error.chain(), hint(&error));
+                self.0.push(Check { name, verdict: Verdict::Bad, detail, hint });
+                None
+            }
+        }
+    }
+}
+
+impl Args {
+    /// Looks at everything; what fails does not keep it from the rest.
+    ///
+    /// # Errors
+    /// Where nobody reads the outcome.
+    pub async fn run(&self, run: &Run) -> Result<Exit> {
+        let mut checks = Checks::default();
+        let settings = settings(&mut checks, run)?;
+        check_sources(&settings, &mut checks);
+        check_cache(&settings, &mut checks, run);
+        let store = app::repositories::attach(&settings, Attach::Existing, &run.context);
+        if let Some(store) = checks.keep("store", store) {
+            self.check_store(&store, &mut checks, run).await;
+            if let Some(unlock) = checks.keep("key", run.key(&settings)) {
+                run.listen();
+                check_repository(store, &unlock, &settings, &mut checks, run).await;
+            }
+        }
+        let worst = |verdict| checks.0.iter().any(|check| check.verdict == verdict);
+        let value = || {
+            let all = checks.0.iter().map(|check| {
+                let verdict = match check.verdict {
+                    Verdict::Good => "good",
+                    Verdict::Doubtful => "doubtful",
+                    Verdict::Bad => "bad",
+                };
+                json!({ "check": check.name, "verdict": verdict, "detail": check.detail, "hint": check.hint })
+            });
+            json!({ "is_healthy": !worst(Verdict::Bad), "checks": all.collect::<Vec<_>>() })
+        };
+        run.output.result(|| checks.0.iter().map(check_text).collect(), value)?;
+        Ok(match (worst(Verdict::Bad), worst(Verdict::Doubtful)) {
+            (true, _) => Exit::Failed,
+            (false, true) => Exit::Partial,
+            (false, false) => Exit::Done,
+        })
+    }
+
+    async fn check_store(&self, store: &Store, checks: &mut Checks, run: &Run) {
+        if self.read_only {
+            checks.add("store", Verdict::Good, format!("{} is there; not tried out", store.name()));
+            return;
+        }
+        if checks.keep("store", store.probe().await).is_some() {
+            let detail = format!("{} creates each object once and lists it at once", store.name());
+            checks.add("store", Verdict::Good, detail);
+        }
+        let before = run.now();
+        if let Some(theirs) = checks.keep("clock", store.now().await) {
+            let (verdict, detail) = judge_clocks(before, theirs, run.now());
+            checks.add("clock", verdict, detail);
+        }
+        if let Some(swept) = checks.keep("leftovers", store.sweep_staging().await) {
+            let detail = match swept.files {
+                0 => "no crash left anything older than a day".to_owned(),
+                files => {
+                    format!(
+                        "swept {} ({})",
+                        counted(files, "staging file"),
+                        show_bytes(swept.size_bytes)
+                    )
+                }
+            };
+            checks.add("leftovers", Verdict::Good, detail);
+        }
+    }
+}
+
+/// Reads settings; without a policy that can be read the rest is looked at by flags alone.
+fn settings(checks: &mut Checks, run: &Run) -> Result<Settings> {
+    if let Some(settings) = checks.keep("policy", run.settings()) {
+        match &settings.policy {
+            Some(file) => {
+                let systems = counted(file.policy.files.len() as u64, "system");
+                let detail =
+                    format!("{}: site {}, {systems}", file.path.display(), file.policy.site);
+                checks.add("policy", Verdict::Good, detail);
+            }
+            None => checks.add(
+                "policy",
+                Verdict::Doubtful,
+                "there is none: `lifeboat backup` needs one",
+            ),
+        }
+        return Ok(settings);
+    }
+    Settings::load(&run.globals.flags(), run.environment.clone(), PolicyUse::Ignored)
+}
+
+fn check_sources(settings: &Settings, checks: &mut Checks) {
+    let files = settings.policy.iter().flat_map(|file| &file.policy.files);
+    for path in files.flat_map(|files| &files.paths) {
+        let outcome = look_at(path).map_err(|error| {
+            let kind = match error.kind() {
+                std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+                _ => ErrorKind::Denied,
+            };
+            Error::new(kind, "read source", path.display().to_string()).because(error)
+        });
+        if checks.keep("source", outcome).is_some() {
+            checks.add("source", Verdict::Good, format!("{} can be read", path.display()));
+        }
+    }
+}
+
+/// Opens a file, or lists a directory's first entry.
+fn look_at(path: &Path) -> std::io::Result<()> {
+    if path.metadata()?.is_dir() {
+        std::fs::read_dir(path)?.next().transpose()?;
+    } else {
+        std::fs::File::open(path)?;
+    }
+    Ok(())
+}
+
+fn check_cache(settings: &Settings, checks: &mut Checks, run: &Run) {
+    let Some(folder) = settings.environment.cache_folder() else {
+        checks.add(
+            "cache",
+            Verdict::Doubtful,
+            "neither HOME nor XDG_CACHE_HOME is set: nothing is kept",
+        );
+        return;
+    };
+    let mut random = [0; 8];
+    run.context.entropy.fill(&mut random);
+    let file = folder.join(format!("doctor-{}", repository::types::hex(&random)));
+    let tried = std::fs::create_dir_all(&folder)
+        .and_then(|()| std::fs::write(&file, b"x"))
+        .and_then(|()| std::fs::remove_file(&file));
+    match tried {
+        Ok(()) => {
+            checks.add("cache", Verdict::Good, format!("{} can be written", folder.display()))
+        }
+        // It only makes things faster.
+        Err(error) => {
+            checks.add("cache", Verdict::Doubtful, format!("{}: {error}", folder.display()));
+        }
+    }
+}
+
+/// Compares the store's clock with ours before and after it was asked.
+fn judge_clocks(before: Timestamp, theirs: Timestamp, after: Timestamp) -> (Verdict, String) {
+    let apart = before.since(theirs).max(theirs.since(after));
+    if apart > CLOCKS_APART_MAX {
+        return (
+            Verdict::Bad,
+            format!("this host and the store are {} apart", show_duration(apart)),
+        );
+    }
+    (Verdict::Good, "this host and the store agree within a minute".to_owned())
+}
+
+async fn check_repository(
+    store: Store,
+    unlock: &Unlock,
+    settings: &Settings,
+    checks: &mut Checks,
+    run: &Run,
+) {
+    let options = app::repositories::open_options(settings);
+    let opened = Repository::open(store, unlock, options, &run.context).await;
+    let Some(repository) = checks.keep("repository", opened) else { return };
+    if checks.keep("repository", repository.check_writable()).is_some() {
+        checks.add("repository", Verdict::Good, format!("{} opens", repository.id()));
+    }
+    if let Some(slot) = checks.keep("key", repository.test_slot(unlock).await) {
+        checks.add("key", Verdict::Good, format!("key {} opens it", slot.id));
+    }
+    if let Some(slots) = checks.keep("keys", repository.slots().await) {
+        let (verdict, detail) = match slots.len() {
+            1 => (
+                Verdict::Doubtful,
+                "one key only: add a second and keep it elsewhere (`lifeboat key add`)".to_owned(),
+            ),
+            many => (Verdict::Good, format!("{many} keys open it")),
+        };
+        checks.add("keys", verdict, detail);
+    }
+    let sites = match settings.site() {
+        Some(site) => Some(vec![site.clone()]),
+        None => checks.keep("points", repository.sites().await),
+    };
+    for site in sites.into_iter().flatten() {
+        if let Some(points) = checks.keep("points", repository.newest_points(&site, 1).await) {
+            let age = super::points::age_of_newest(&points, run.now());
+            match age {
+                Some(age) => checks.add(
+                    "points",
+                    Verdict::Good,
+                    format!("{site}: the newest is {} old", show_duration(age)),
+                ),
+                None => {
+                    checks.add("points", Verdict::Doubtful, format!("{site}: there are none yet"))
+                }
+            }
+        }
+    }
+}
+
+fn check_text(check: &Check) -> String {
+    let verdict = match check.verdict {
+        Verdict::Good => "ok  ",
+        Verdict::Doubtful => "warn",
+        Verdict::Bad => "FAIL",
+    };
+    let mut text = format!("{verdict}  {:<10}  {}\n", check.name, names::line(&check.detail));
+    if let Some(hint) = check.hint {
+        text.push_str(&format!("                  hint: {hint}\n"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_may_disagree_by_a_minute() {
+        let at = Timestamp::from_unix_seconds;
+        assert_eq!(judge_clocks(at(100), at(100), at(101)).0, Verdict::Good);
+        assert_eq!(judge_clocks(at(100), at(40), at(101)).0, Verdict::Good);
+        assert_eq!(judge_clocks(at(100), at(39), at(101)).0, Verdict::Bad);
+        assert_eq!(judge_clocks(at(100), at(162), at(101)).0, Verdict::Bad);
+        // A slow answer is not a wrong clock.
+        assert_eq!(judge_clocks(at(100), at(350), at(400)).0, Verdict::Good);
+    }
+
+    #[test]
+    fn a_failure_is_noted_with_its_hint() {
+        let mut checks = Checks::default();
+        let failed: Option<()> =
+            checks.keep("key", Err(Error::new(ErrorKind::WrongKey, "open repository", "")));
+        assert!(failed.is_none());
+        let shown: String = checks.0.iter().map(check_text).collect();
+        assert!(
+            shown.starts_with("FAIL  key") && shown.contains("hint: give another key"),
+            "{shown}"
+        );
+    }
+}

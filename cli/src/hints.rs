@@ -1,0 +1,81 @@
+//! One hint per error: what to do next. By kind and by what was being done, never by text.
+
+use model::{Error, ErrorKind};
+
+use crate::exit::{is_about_repository, is_about_state};
+
+/// Returns what a person should do about an error; none where that is plain or not known.
+pub fn hint(error: &Error) -> Option<&'static str> {
+    let action = error.action();
+    Some(match error.kind() {
+        ErrorKind::NotFound if is_about_repository(action) => {
+            "create one with `lifeboat init --repo URL`, or name another with --repo"
+        }
+        ErrorKind::NotFound if action == "find policy" => {
+            "write one with `lifeboat init`, or name it with --policy"
+        }
+        ErrorKind::NotFound if action.contains("key file") => {
+            "name the right one with --key-file, or use --passphrase-file"
+        }
+        ErrorKind::NotFound if is_about_state(action) => {
+            "`lifeboat points` lists what there is, `lifeboat ls SELECTOR` what is in it"
+        }
+        ErrorKind::Conflict if action == "create repository" => {
+            "use it as it is (`lifeboat points`), or choose another place with --repo"
+        }
+        ErrorKind::Conflict if action == "create key file" => {
+            "an existing key file is never replaced: choose another name"
+        }
+        ErrorKind::Conflict if action.contains("restore") => {
+            "restore elsewhere, or say --existing overwrite; --dry-run shows what stands in the way"
+        }
+        ErrorKind::Unavailable => "nothing is lost: run the same command again when it is back",
+        ErrorKind::Denied if action == "forget point" => {
+            "take the pin off first: `lifeboat points unpin SELECTOR`"
+        }
+        ErrorKind::Denied => "check who may read and write there; `lifeboat doctor` looks closer",
+        ErrorKind::WrongKey => {
+            "give another key with --key-file, --passphrase-file or --passphrase-command"
+        }
+        ErrorKind::Invalid if action == "choose repository" => {
+            "name it with --repo, LIFEBOAT_REPO, or [[repository]] in lifeboat.toml"
+        }
+        ErrorKind::Invalid if action == "ask for passphrase" => {
+            "give a key with --key-file, --passphrase-file or --passphrase-command"
+        }
+        ErrorKind::Invalid if action == "choose key source" => "keep one of them",
+        ErrorKind::Invalid if action.contains("selector") || action.contains("time") => {
+            "write SITE[/SYSTEM]@WHEN[:PATH], as in prod/etc@latest:/etc/hosts"
+        }
+        ErrorKind::Corrupt => "run `lifeboat verify --deep` to see what is affected",
+        ErrorKind::Fenced => "run it again: what was stored already is used",
+        ErrorKind::Exhausted => "make room there and run it again: what was stored already is used",
+        ErrorKind::Internal => "this is a fault of lifeboat: please report it with this message",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_people_meet_first_has_a_hint() {
+        for (kind, action, word) in [
+            (ErrorKind::NotFound, "open repository", "init"),
+            (ErrorKind::NotFound, "find policy", "--policy"),
+            (ErrorKind::NotFound, "read key file", "--key-file"),
+            (ErrorKind::NotFound, "find state", "points"),
+            (ErrorKind::WrongKey, "open repository", "--passphrase-file"),
+            (ErrorKind::Conflict, "create repository", "--repo"),
+            (ErrorKind::Conflict, "restore", "--existing"),
+            (ErrorKind::Invalid, "read selector", "SITE"),
+            (ErrorKind::Corrupt, "read object", "verify"),
+        ] {
+            let hint = hint(&Error::new(kind, action, "x")).unwrap_or_default();
+            assert!(hint.contains(word), "{kind:?} {action}: {hint}");
+            assert!(!hint.contains('\n'), "one line");
+        }
+        assert_eq!(hint(&Error::cancelled("capture")), None);
+    }
+}
