@@ -81,6 +81,53 @@ pub async fn each_damage<T: PartialEq>(
     Ok(verdicts)
 }
 
+/// How many cells of the matrix are looked at, for what looks at each with great care.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sampling {
+    /// So many flipped bits, spread evenly over the object.
+    pub flips_per_object: usize,
+    /// So many other objects whose bytes stand there: those next to it, which are of its own kind.
+    pub swaps_per_object: usize,
+}
+
+/// Chooses cells: for every object of a store some flipped bits, two lengths, bytes that follow, other
+/// objects' bytes, and its absence.
+///
+/// # Panics
+/// Where the store in memory fails.
+pub async fn sample(sound: &InMemory, sampling: Sampling) -> Vec<Cell> {
+    let mut objects = objects_of(sound).await;
+    objects.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let mut cells = Vec::new();
+    for (index, (path, bytes)) in objects.iter().enumerate() {
+        let mut add = |damage| cells.push(Cell { path: path.clone(), damage });
+        let stride = bytes.len().div_ceil(sampling.flips_per_object.max(1)).max(1);
+        (stride / 2..bytes.len()).step_by(stride).map(Damage::BitFlip).for_each(&mut add);
+        add(Damage::Truncated(0));
+        add(Damage::Truncated(bytes.len().saturating_sub(1)));
+        add(Damage::Extended);
+        add(Damage::Missing);
+        let (before, after) = objects.split_at(index);
+        let nearest = after.iter().skip(1).chain(before.iter().rev());
+        let others = nearest.filter(|(_, content)| content != bytes);
+        others
+            .take(sampling.swaps_per_object)
+            .map(|(other, _)| Damage::SwappedWith(other.clone()))
+            .for_each(&mut add);
+    }
+    cells
+}
+
+/// Returns a copy of a store with this damage.
+///
+/// # Panics
+/// Where the store in memory fails.
+pub async fn damaged(sound: &InMemory, cell: &Cell) -> InMemory {
+    let copy = sound.fork();
+    inflict(&copy, &objects_of(sound).await, cell).await;
+    copy
+}
+
 /// Panics, naming each, where damage was taken for sound content, or refused with an error that does
 /// not tell a person to look at what is stored or at the key.
 pub fn assert_noticed(verdicts: &[(Cell, Verdict)]) {
@@ -98,7 +145,7 @@ pub fn assert_noticed(verdicts: &[(Cell, Verdict)]) {
 }
 
 /// Says whether an error of this kind tells a person to look at what is stored, or at the key.
-fn blames_the_bytes(kind: ErrorKind) -> bool {
+pub fn blames_the_bytes(kind: ErrorKind) -> bool {
     use ErrorKind as K;
     // A flipped bit of a version or of a feature flag is told from a newer format by nobody.
     matches!(kind, K::Corrupt | K::NotFound | K::WrongKey | K::Unsupported | K::Exhausted)

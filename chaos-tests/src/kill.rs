@@ -30,7 +30,9 @@ impl Kill {
 /// How a harness goes through the writes of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Schedule {
-    /// Kills at every so many writes; 1 is every one of them.
+    /// Kills at this write first; the first of all is 1.
+    pub first: u64,
+    /// Then kills at every so many writes; 1 is every one of them.
     pub stride: u64,
     /// Gives up after so many writes: the child never ends by itself.
     pub writes_max: u64,
@@ -52,7 +54,7 @@ pub fn kill_at_each_write(
     mut check: impl FnMut(Kill, &Path),
 ) -> io::Result<u64> {
     let mut killed = 0;
-    for write in (1..=schedule.writes_max).step_by(schedule.stride.max(1) as usize) {
+    for write in (schedule.first..=schedule.writes_max).step_by(schedule.stride.max(1) as usize) {
         for moment in [Moment::Before, Moment::After] {
             let directory = tempfile::tempdir()?;
             let kill = Kill { write, moment };
@@ -73,6 +75,7 @@ pub fn kill_at_each_write(
     panic!("the child still wrote after {} writes", schedule.writes_max)
 }
 
-fn was_killed(status: ExitStatus) -> bool {
+/// Says whether a process ended by SIGKILL.
+pub fn was_killed(status: ExitStatus) -> bool {
     status.signal() == Some(rustix::process::Signal::KILL.as_raw())
 }

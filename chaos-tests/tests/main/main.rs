@@ -1,0 +1,8 @@
+//! What the repository and the operations on it promise, under interruption, damage and chance.
+
+mod damage;
+mod files;
+mod golden;
+mod interruptions;
+mod naive;
+mod restoring;
