@@ -4,6 +4,7 @@
 mod data;
 pub mod measure;
 mod peers;
+mod remote;
 mod report;
 mod repository;
 mod tools;
@@ -37,6 +38,8 @@ pub struct Options {
 enum Name {
     /// Ours against restic, rustic and borg on local disk.
     Repository,
+    /// Round trips of ours against a distant store.
+    Remote,
 }
 
 /// Runs a bench; false if it was to be checked and does not hold.
@@ -44,6 +47,7 @@ pub fn run(options: &Options) -> Result<bool> {
     let workspace = Workspace::load()?;
     let (report, targets) = match options.name {
         Name::Repository => (repository::run(&workspace, options.quick)?, repository::TARGETS),
+        Name::Remote => (remote::run(&workspace, options.quick)?, remote::TARGETS),
     };
     if options.json {
         host::say(&report.json()?);
