@@ -333,7 +333,7 @@ impl Run<'_> {
 
     /// Reading waits for the source, so twice as many units as processors keep both busy.
     fn parallel(&self) -> usize {
-        self.options.workers.max(1).saturating_mul(2).min(self.system.facts().read_concurrency)
+        self.options.workers.max(1).saturating_add(1).min(self.system.facts().read_concurrency)
     }
 }
 

@@ -9,7 +9,7 @@ use super::decide::Decision;
 /// Content up to this size is stored whole, in solid blocks.
 pub const SMALL_CONTENT_BYTES_MAX: u64 = 512 << 10;
 /// A unit of small contents is closed at this size: one solid block.
-const UNIT_BYTES: u64 = 1 << 20;
+const UNIT_BYTES: u64 = 2 << 20;
 /// A unit is closed at this many entries, so that a tree of empty files is also worked on in parallel.
 const UNIT_ENTRIES: usize = 2048;
 

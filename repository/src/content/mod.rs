@@ -21,7 +21,7 @@ use model::Result;
 pub use locate::{IndexLocate, Locate};
 pub use reader::ChunkReader;
 pub use unit::{Ticket, Unit};
-pub use writer::{ContentWriter, WriterOptions};
+pub use writer::{ContentWriter, PackMemory, WriterOptions};
 
 use crate::pack::SealedPack;
 use crate::types::{ChunkId, NodeId, Place, StoredChunk};
@@ -34,6 +34,6 @@ pub trait Shelf: Send + Sync {
     /// Returns the node's place where it resolves in the session's view.
     fn find_node(&self, id: &NodeId) -> Option<Place>;
     /// Takes a sealed pack to be put (and indexed). Waits while too much is in flight. Called where it
-    /// may block.
-    fn put_pack(&self, pack: SealedPack) -> Result<()>;
+    /// may block. Once the pack is durable its memory may be given back.
+    fn put_pack(&self, pack: SealedPack, memory: &PackMemory) -> Result<()>;
 }

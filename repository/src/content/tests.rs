@@ -36,7 +36,7 @@ impl Shelf for MemoryShelf {
         None
     }
 
-    fn put_pack(&self, pack: SealedPack) -> Result<()> {
+    fn put_pack(&self, pack: SealedPack, _memory: &PackMemory) -> Result<()> {
         if *slots::lock(&self.fails) {
             return Err(model::Error::new(ErrorKind::Exhausted, "put pack", ""));
         }

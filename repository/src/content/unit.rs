@@ -16,7 +16,7 @@ use crate::types::{ChunkId, Location, PackName, Place, StoredChunk};
 /// The longest content that is stored whole, and the longest chunk.
 const WHOLE_BYTES_MAX: usize = 4 << 20;
 /// Solid blocks have about so many bytes before compression.
-const SOLID_BYTES: usize = 1 << 20;
+const SOLID_BYTES: usize = 2 << 20;
 /// What is longer has a block of its own.
 const SOLID_ENTRY_BYTES_MAX: usize = 512 << 10;
 /// Solid blocks have no more entries than this.
@@ -251,7 +251,9 @@ impl Unit {
         loop {
             if let Some(taken) = entry.slot.try_take() {
                 let block_entry = entry.in_block(0);
-                let block = self.writer.seal(LEVEL_FAST, &entry.bytes, vec![block_entry])?;
+                let level =
+                    self.writer.with_compressor(|compressor| compressor.level_for(&entry.bytes))?;
+                let block = self.writer.seal(level, &entry.bytes, vec![block_entry])?;
                 let placed = self.writer.push(block)?;
                 let chunk = entry.stored(&placed, 0);
                 taken.place(chunk.clone());

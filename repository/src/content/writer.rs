@@ -12,15 +12,39 @@ use super::{ChunkReader, Shelf, Unit};
 use crate::Repository;
 use crate::crypto::DomainKeys;
 use crate::pack::compress::Compressor;
-use crate::pack::{BlockCipher, BlockEntry, PackBuilder, SealedBlock};
+use crate::pack::{BlockCipher, BlockEntry, PackBuilder, SealedBlock, SealedPack};
 use crate::types::{ChunkId, PackKind, PendingPack, RepositoryId, StoredChunk};
 
 /// Packs are closed before they have more than this, whatever the options ask for.
 const PACK_TARGET_BYTES_MAX: usize = 48 << 20;
 /// What the reader of delta bases keeps decoded.
 const BASES_BYTES: usize = 16 << 20;
+/// How many packs' memory is kept for the next ones.
+const PACKS_KEPT_MAX: usize = 1;
+/// A pack is begun only while fewer than this many are named or wait for those that are on their way.
+const HANDING_OVER_MAX: usize = 1;
 /// One block of so many is decoded again and compared before it is stored.
 const SAMPLE: u64 = 64;
+
+/// Memory of packs that are durable, for the next ones. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct PackMemory(Arc<Mutex<Vec<Vec<u8>>>>);
+
+impl PackMemory {
+    /// Takes over what a pack had, unless enough is kept already.
+    pub fn give(&self, pack: SealedPack) {
+        if let Some(memory) = pack.into_memory() {
+            let mut kept = lock(&self.0);
+            if kept.len() < PACKS_KEPT_MAX {
+                kept.push(memory);
+            }
+        }
+    }
+
+    fn take(&self) -> Vec<u8> {
+        lock(&self.0).pop().unwrap_or_default()
+    }
+}
 
 /// How content is written.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +72,7 @@ struct Inner {
     /// Wakes who waits until no pack is being handed over.
     handed_over: Condvar,
     compressors: Mutex<Vec<Compressor>>,
+    memory: PackMemory,
     blocks: AtomicU64,
     bases: ChunkReader,
     /// Where delta bases are read; none where there is no runtime, so that there are no deltas.
@@ -128,6 +153,7 @@ impl ContentWriter {
             open: Mutex::default(),
             handed_over: Condvar::new(),
             compressors: Mutex::default(),
+            memory: PackMemory::default(),
             blocks: AtomicU64::new(0),
             bases: ChunkReader::new(repository, keys, BASES_BYTES),
             runtime: Handle::try_current().ok(),
@@ -210,9 +236,13 @@ impl ContentWriter {
 
     /// Appends a block to the open pack, and hands the pack over where that fills it.
     pub(super) fn push(&self, block: SealedBlock) -> Result<PlacedBlock> {
-        let Inner { repository, keys, pack_bytes, salt, .. } = &*self.0;
+        let Inner { repository, keys, pack_bytes, salt, memory, .. } = &*self.0;
         let (placed, full) = {
-            let mut open = lock(&self.0.open);
+            let open = lock(&self.0.open);
+            let is_crowded =
+                |open: &mut Open| open.pack.is_none() && open.handing_over >= HANDING_OVER_MAX;
+            let waited = self.0.handed_over.wait_while(open, is_crowded);
+            let mut open = waited.unwrap_or_else(PoisonError::into_inner);
             if let Some(kind) = open.failed {
                 return Err(Error::new(kind, "store content", "")
                     .detail("an earlier pack could not be stored"));
@@ -222,7 +252,14 @@ impl ContentWriter {
                 None => {
                     open.packs += 1;
                     let entropy = PackSalt { salt, number: open.packs };
-                    let mut builder = PackBuilder::new(PackKind::Data, *repository, keys, &entropy);
+                    let object = memory.take();
+                    let mut builder = PackBuilder::in_memory(
+                        object,
+                        PackKind::Data,
+                        *repository,
+                        keys,
+                        &entropy,
+                    );
                     builder.reserve(pack_bytes + pack_bytes / 16);
                     OpenPack { builder, name: Arc::default() }
                 }
@@ -254,7 +291,7 @@ impl ContentWriter {
         let pack = builder.finish()?;
         let ids: Vec<_> = pack.entries.iter().map(|entry| ChunkId(entry.id)).collect();
         name.resolve(pack.name);
-        self.0.shelf.put_pack(pack)?;
+        self.0.shelf.put_pack(pack, &self.0.memory)?;
         // From here on the session knows them.
         ids.iter().for_each(|id| self.0.slots.forget(id));
         Ok(())

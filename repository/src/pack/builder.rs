@@ -32,13 +32,25 @@ impl PackBuilder {
         keys: &DomainKeys,
         entropy: &dyn Entropy,
     ) -> Self {
+        Self::in_memory(Vec::with_capacity(HEADER_BYTES), kind, repository, keys, entropy)
+    }
+
+    /// Begins a pack in memory that another one had ([`SealedPack::into_memory`]): fresh memory of that
+    /// size has to be cleared by the system page by page.
+    pub fn in_memory(
+        mut object: Vec<u8>,
+        kind: PackKind,
+        repository: RepositoryId,
+        keys: &DomainKeys,
+        entropy: &dyn Entropy,
+    ) -> Self {
+        object.clear();
         let mut salt = [0; 32];
         entropy.fill(&mut salt);
         let epoch = match kind {
             PackKind::Data => keys.data().epoch(),
             PackKind::Meta => keys.manifest().epoch(),
         };
-        let mut object = Vec::with_capacity(HEADER_BYTES);
         object.extend_from_slice(&Header::new(kind.object_type()).to_bytes());
         object.extend_from_slice(&epoch.to_le_bytes());
         object.extend_from_slice(&salt);

@@ -7,8 +7,14 @@ use zstd_safe::{CCtx, CParameter, DCtx, ErrorCode, ResetDirective};
 
 /// What most content is compressed with: higher levels cost more time than all else together.
 pub(crate) const LEVEL_FAST: i32 = 1;
-/// What text of small files is compressed with: a tenth smaller, and hardly slower.
-pub(crate) const LEVEL_SOLID: i32 = 3;
+/// What text of small files, and what a machine is to execute, is compressed with: a twentieth smaller,
+/// and a seventh slower.
+pub(crate) const LEVEL_SOLID: i32 = 2;
+/// How much of a chunk is looked at to choose its level.
+const SAMPLE_BYTES: usize = 32 << 10;
+/// What shrinks this much, in percent of its length, is worth the higher level: machine code. Logs and
+/// tables, which shrink more, become no smaller by it, and what is compressed already shrinks less.
+const WORTH_PERCENT: std::ops::Range<usize> = 34..62;
 /// What deltas are encoded with; the long matches do the work.
 const LEVEL_DELTA: i32 = 1;
 /// Windows are no smaller than this (2^10 bytes, the least that zstd has).
@@ -24,6 +30,16 @@ impl Compressor {
     /// Makes one.
     pub(crate) fn new() -> Self {
         Self { context: CCtx::create(), output: Vec::new() }
+    }
+
+    /// Chooses the level for a chunk by a look at its middle.
+    pub(crate) fn level_for(&mut self, content: &[u8]) -> Result<i32> {
+        let from = (content.len() / 2).saturating_sub(SAMPLE_BYTES / 2);
+        let sample = content.get(from..).unwrap_or_default();
+        let sample = sample.get(..SAMPLE_BYTES).unwrap_or(sample);
+        let Some(compressed) = self.compress(LEVEL_FAST, sample)? else { return Ok(LEVEL_FAST) };
+        let percent = compressed.len() * 100 / sample.len().max(1);
+        Ok(if WORTH_PERCENT.contains(&percent) { LEVEL_SOLID } else { LEVEL_FAST })
     }
 
     /// Compresses; none where that does not make it shorter by more than a 64th.

@@ -75,6 +75,13 @@ pub struct SealedPack {
     pub entries: Vec<PackEntry>,
 }
 
+impl SealedPack {
+    /// Gives its memory back, where nobody else holds the object any more.
+    pub fn into_memory(self) -> Option<Vec<u8>> {
+        self.object.try_into_mut().ok().map(Vec::from)
+    }
+}
+
 /// A block, compressed and sealed, with what is in it (offsets within the block's plaintext).
 #[derive(Debug, Clone)]
 pub struct SealedBlock {

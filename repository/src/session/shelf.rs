@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use crate::Repository;
-use crate::content::Shelf;
+use crate::content::{PackMemory, Shelf};
 use crate::crypto::DomainKeys;
 use crate::gc::CondemnedSet;
 use crate::index::segment::{Entry, Prefix, RECORDS_TARGET, prefix};
@@ -70,7 +70,7 @@ impl Shared {
         condemned: CondemnedSet,
         context: &Context,
     ) -> Arc<Self> {
-        let in_flight = repository.options().memory_bytes / 2 / UNIT_BYTES as u64;
+        let in_flight = repository.options().memory_bytes / 4 / UNIT_BYTES as u64;
         let slot_count = u32::try_from(in_flight).unwrap_or(u32::MAX >> 4).clamp(1, u32::MAX >> 4);
         Arc::new_cyclic(|this| Self {
             repository: repository.clone(),
@@ -404,15 +404,17 @@ impl Shelf for Shared {
         self.resolve_node(id).map(Place::Known)
     }
 
-    fn put_pack(&self, pack: SealedPack) -> Result<()> {
+    fn put_pack(&self, pack: SealedPack, memory: &PackMemory) -> Result<()> {
         self.check()?;
         let permit = self.permit(pack.object.len(), true)?;
         let entries = self.take_over(&pack);
         self.count_stored(pack.object.len() as u64);
-        let store = self.repository.store().clone();
+        let (store, memory) = (self.repository.store().clone(), memory.clone());
         let upload = async move {
             let _permit = permit;
-            store.create(&pack_path(pack.kind, pack.name), pack.object).await?;
+            let object = pack.object.clone();
+            store.create(&pack_path(pack.kind, pack.name), object).await?;
+            memory.give(pack);
             Ok(entries)
         };
         self.uploads().data.spawn_on(upload, &self.handle);

@@ -24,7 +24,7 @@ use testkit::SeededEntropy;
 use tokio::sync::watch;
 
 use super::{Draft, Session, SessionOptions};
-use crate::content::Shelf as _;
+use crate::content::{PackMemory, Shelf as _};
 use crate::crypto::{KeyFile, PassphraseCost, Unlock};
 use crate::pack::{BlockCipher, BlockEntry, EntryKind, PackBuilder, seal_block};
 use crate::store::Store;
@@ -255,7 +255,7 @@ pub(crate) fn put_contents(session: &Session, contents: &[&[u8]]) -> Vec<StoredC
                 chunk.place = Place::Known(entry.location);
             }
         }
-        shared.put_pack(pack).expect("put");
+        shared.put_pack(pack, &PackMemory::default()).expect("put");
     }
     chunks
 }
