@@ -29,6 +29,14 @@ pub fn open_options(settings: &Settings) -> OpenOptions {
     }
 }
 
+/// Makes sure that there is a repository, without a key.
+///
+/// # Errors
+/// As [`attach`] and [`Repository::find`].
+pub async fn find(settings: &Settings, context: &Context) -> Result<()> {
+    Repository::find(&attach(settings, Attach::Existing, context)?).await
+}
+
 /// Opens the repository with a key.
 ///
 /// # Errors

@@ -28,7 +28,8 @@ pub fn mode(kind: ItemKind, mode: Option<u64>) -> String {
         ItemKind::Symlink => 'l',
         ItemKind::Fifo => 'p',
         ItemKind::Node => 'n',
-        ItemKind::File | ItemKind::Hardlink => '-',
+        ItemKind::Hardlink => 'h',
+        ItemKind::File => '-',
     };
     let Some(mode) = mode else { return format!("{first}?????????") };
     let mut text = String::from(first);

@@ -72,6 +72,9 @@ impl Exit {
             ErrorKind::NotFound if is_about_repository(action) => Self::NoRepository,
             ErrorKind::NotFound if is_about_state(action) => Self::NoMatch,
             ErrorKind::Conflict if action.contains("restore") => Self::InTheWay,
+            ErrorKind::Denied if is_about_this_host(action) || action == PINNED_ACTION => {
+                Self::Failed
+            }
             ErrorKind::NotFound
             | ErrorKind::Conflict
             | ErrorKind::Unsupported
@@ -86,6 +89,15 @@ impl Exit {
             _ => Self::Failed,
         }
     }
+}
+
+/// What is being done where a pin is in the way.
+pub const PINNED_ACTION: &str = "forget point";
+
+/// Says whether something is about files of this host, and not about the repository.
+pub fn is_about_this_host(action: &str) -> bool {
+    const HERE: [&str; 5] = ["create directory", "target", "restore", "policy", "configuration"];
+    HERE.iter().any(|word| action.contains(word))
 }
 
 /// Says whether something is about the repository itself being there.
@@ -117,6 +129,10 @@ mod tests {
             (ErrorKind::Invalid, "read selector", 2),
             (ErrorKind::WrongKey, "open repository", 12),
             (ErrorKind::Denied, "read object", 12),
+            (ErrorKind::Denied, "open repository directory", 12),
+            (ErrorKind::Denied, PINNED_ACTION, 1),
+            (ErrorKind::Denied, "create directory", 1),
+            (ErrorKind::Denied, "open target directory", 1),
             (ErrorKind::Corrupt, "read object", 13),
             (ErrorKind::Unavailable, "read object", 18),
             (ErrorKind::Unsupported, "use store", 1),

@@ -2,7 +2,7 @@
 
 use model::{Error, ErrorKind};
 
-use crate::exit::{is_about_repository, is_about_state};
+use crate::exit::{PINNED_ACTION, is_about_repository, is_about_state, is_about_this_host};
 
 /// Returns what a person should do about an error; none where that is plain or not known.
 pub fn hint(error: &Error) -> Option<&'static str> {
@@ -30,9 +30,10 @@ pub fn hint(error: &Error) -> Option<&'static str> {
             "restore elsewhere, or say --existing overwrite; --dry-run shows what stands in the way"
         }
         ErrorKind::Unavailable => "nothing is lost: run the same command again when it is back",
-        ErrorKind::Denied if action == "forget point" => {
+        ErrorKind::Denied if action == PINNED_ACTION => {
             "take the pin off first: `lifeboat points unpin SELECTOR`"
         }
+        ErrorKind::Denied if is_about_this_host(action) => "check who may write there",
         ErrorKind::Denied => "check who may read and write there; `lifeboat doctor` looks closer",
         ErrorKind::WrongKey => {
             "give another key with --key-file, --passphrase-file or --passphrase-command"
@@ -44,8 +45,11 @@ pub fn hint(error: &Error) -> Option<&'static str> {
             "give a key with --key-file, --passphrase-file or --passphrase-command"
         }
         ErrorKind::Invalid if action == "choose key source" => "keep one of them",
-        ErrorKind::Invalid if action.contains("selector") || action.contains("time") => {
+        ErrorKind::Invalid if action.contains("selector") => {
             "write SITE[/SYSTEM]@WHEN[:PATH], as in prod/etc@latest:/etc/hosts"
+        }
+        ErrorKind::Conflict if action == "add key slot" => {
+            "make a new key: --new-key-file with a file that is not there yet"
         }
         ErrorKind::Corrupt => "run `lifeboat verify --deep` to see what is affected",
         ErrorKind::Fenced => "run it again: what was stored already is used",

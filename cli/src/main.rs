@@ -20,9 +20,8 @@ fn main() -> ExitCode {
     let args = match args::Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
-            // Where nobody reads what is said there is nobody to tell.
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+            let is_json = std::env::args_os().any(|word| word == "--json");
+            return ExitCode::from(commands::misread(&error, is_json).code());
         }
     };
     ExitCode::from(commands::main(args).code())

@@ -83,6 +83,10 @@ impl Run {
     /// As [`Run::key`] and [`repositories::open`].
     pub async fn open(&self, settings: &Settings) -> Result<Repository> {
         settings.repository()?;
+        if settings.key.is_none() {
+            // Nobody is asked for a passphrase of what is not there.
+            repositories::find(settings, &self.context).await?;
+        }
         let unlock = self.key(settings)?;
         self.listen();
         repositories::open(settings, &unlock, &self.context).await

@@ -81,6 +81,9 @@ fn split_path<'t>(text: &'t str, now: Timestamp, zone: &TimeZone) -> Result<(Whe
     let mut refusal = None;
     for (index, _) in colons {
         let (when, path) = (&text[..index], &text[index + 1..]);
+        if is_within_time(when, path) {
+            continue;
+        }
         match read_when(when, now, zone) {
             Ok(when) => return Ok((when, path)),
             Err(error) => refusal = Some(error),
@@ -91,6 +94,16 @@ fn split_path<'t>(text: &'t str, now: Timestamp, zone: &TimeZone) -> Result<(Whe
         Some(error) => Err(error),
         None => whole.map(|when| (when, "")),
     }
+}
+
+/// Says whether a colon stands between the hours and the minutes of a time: a time that makes no sense
+/// as a whole is no earlier one with a path.
+fn is_within_time(before: &str, after: &str) -> bool {
+    let is_digit = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit());
+    is_digit(before.chars().next())
+        && is_digit(before.chars().last())
+        && is_digit(after.chars().next())
+        && !is_id_prefix(before)
 }
 
 fn read_when(text: &str, now: Timestamp, zone: &TimeZone) -> Result<When> {
@@ -240,6 +253,11 @@ mod tests {
     fn the_future_is_named_as_the_reason() {
         let error = parse("prod@2027-01-01:/etc").expect_err("future");
         assert!(error.chain().contains("is in the future"), "{}", error.chain());
+        // The hour alone would have been: but minutes are no path.
+        for text in ["prod@2026-11-24 14:50", "prod@2026-11-24 14:50:/etc", "prod@14:50"] {
+            let shown = parse(text).expect_err("future").chain();
+            assert!(shown.contains("14:50:00") && shown.contains("future"), "{shown}");
+        }
     }
 
     proptest! {

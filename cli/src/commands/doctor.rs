@@ -19,6 +19,8 @@ use crate::table::counted;
 
 /// Clocks that disagree by more make points suspect.
 const CLOCKS_APART_MAX: Duration = Duration::from_secs(60);
+/// How many points of a site are looked at to find a complete one.
+const POINTS_LOOKED_AT: usize = 100;
 
 /// Arguments of `doctor`.
 #[derive(Debug, clap::Args)]
@@ -250,18 +252,34 @@ async fn check_repository(
         None => checks.keep("points", repository.sites().await),
     };
     for site in sites.into_iter().flatten() {
-        if let Some(points) = checks.keep("points", repository.newest_points(&site, 1).await) {
-            let age = super::points::age_of_newest(&points, run.now());
-            match age {
-                Some(age) => checks.add(
-                    "points",
-                    Verdict::Good,
-                    format!("{site}: the newest is {} old", show_duration(age)),
-                ),
-                None => {
-                    checks.add("points", Verdict::Doubtful, format!("{site}: there are none yet"))
-                }
-            }
+        let newest = repository.newest_points(&site, POINTS_LOOKED_AT).await;
+        if let Some(points) = checks.keep("points", newest) {
+            let points: Vec<_> =
+                points.iter().map(|point| (point.cut_to, point.is_complete())).collect();
+            let (verdict, detail) = judge_points(&points, run.now());
+            checks.add("points", verdict, format!("{site}: {detail}"));
+        }
+    }
+}
+
+/// Judges the newest points of a site: when the reading of each ended, and whether it is complete.
+fn judge_points(newest: &[(Timestamp, bool)], now: Timestamp) -> (Verdict, String) {
+    let age = |at: Timestamp| show_duration(now.since(at));
+    let last = newest.iter().max_by_key(|(at, _)| *at);
+    let complete = newest.iter().filter(|(_, is_complete)| *is_complete).max_by_key(|(at, _)| *at);
+    match (last, complete) {
+        (None, _) => (Verdict::Doubtful, "there are none yet".to_owned()),
+        (Some((at, true)), _) => (Verdict::Good, format!("the newest is {} old", age(*at))),
+        (Some((at, false)), Some((complete, _))) => (
+            Verdict::Doubtful,
+            format!(
+                "the newest, {} old, is not complete; the newest complete one is {} old",
+                age(*at),
+                age(*complete)
+            ),
+        ),
+        (Some(_), None) => {
+            (Verdict::Doubtful, format!("none of the newest {} is complete", newest.len()))
         }
     }
 }
@@ -292,6 +310,23 @@ mod tests {
         assert_eq!(judge_clocks(at(100), at(162), at(101)).0, Verdict::Bad);
         // A slow answer is not a wrong clock.
         assert_eq!(judge_clocks(at(100), at(350), at(400)).0, Verdict::Good);
+    }
+
+    #[test]
+    fn a_point_that_is_not_complete_does_not_count_as_the_newest() {
+        let at = Timestamp::from_unix_seconds;
+        for (points, verdict, words) in [
+            (&[][..], Verdict::Doubtful, "there are none yet"),
+            (&[(at(90), true), (at(50), false)], Verdict::Good, "the newest is 10 s old"),
+            (
+                &[(at(90), false), (at(40), true)],
+                Verdict::Doubtful,
+                "the newest, 10 s old, is not complete; the newest complete one is 1m 0s old",
+            ),
+            (&[(at(90), false)], Verdict::Doubtful, "none of the newest 1 is complete"),
+        ] {
+            assert_eq!(judge_points(points, at(100)), (verdict, words.to_owned()));
+        }
     }
 
     #[test]

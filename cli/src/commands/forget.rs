@@ -87,7 +87,9 @@ impl Args {
             format!("forgot {} ({gone}{kept})\n", one.text)
         };
         let lines: String = chosen.iter().zip(done).map(line).collect();
-        lines + "space is freed by the collector\n"
+        let is_last = done.last().is_some_and(|last| last.points_left == 0);
+        let left = if is_last { "no point of the site is left\n" } else { "" };
+        lines + left + "space is freed by the collector\n"
     }
 }
 

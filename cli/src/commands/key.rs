@@ -75,7 +75,7 @@ impl Args {
         };
         let text = || match slots.as_slice() {
             [slot] if !action.is_empty() => {
-                format!("{action} {}\n", slot_cells(slot, run).join("  "))
+                format!("{action} {}\n", slot_cells(slot, run).join("  ").trim_end())
             }
             slots => {
                 let header = ["ID", "KIND", "CREATED", "LABEL"].map(str::to_owned).to_vec();
@@ -120,6 +120,9 @@ async fn remove(repository: &Repository, id: &str, run: &Run) -> Result<SlotInfo
         return Err(refuse("choose key", id, why));
     };
     repository.remove_slot(slot.id, &run.context).await?;
+    if slot.id == repository.writer() {
+        run.progress.warn("this was the key that opened the repository just now: name another one");
+    }
     Ok((*slot).clone())
 }
 

@@ -25,7 +25,7 @@ use model::{Error, ErrorKind, Result};
 use crate::args::{Args, Command};
 use crate::exit::Exit;
 use crate::hints::hint;
-use crate::output;
+use crate::output::{self, Output};
 use crate::run::Run;
 
 /// Runs a command and says how it ended.
@@ -42,6 +42,23 @@ pub fn main(args: Args) -> Exit {
         Ok(exit) => exit,
         Err(error) => failed(&error, &run),
     }
+}
+
+/// Tells why a command line was not carried out: help was asked for, or it makes no sense.
+pub fn misread(error: &clap::Error, is_json: bool) -> Exit {
+    // Where nobody reads what is said there is nobody to tell.
+    let _ = error.print();
+    if !error.use_stderr() {
+        return Exit::Done;
+    }
+    if is_json {
+        let text = error.render().to_string();
+        let why = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        let refused = refuse("read command line", "", why);
+        let value = || output::error_value(&refused, Exit::Usage.code(), None);
+        let _ = Output { command: "lifeboat", is_json }.result(String::new, value);
+    }
+    Exit::Usage
 }
 
 async fn dispatch(command: &Command, run: &Run) -> Result<Exit> {

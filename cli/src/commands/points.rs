@@ -304,7 +304,7 @@ async fn list_snapshots(
         let rows: Vec<_> =
             std::iter::once(header.to_vec()).chain(snapshots.iter().map(row)).collect();
         if snapshots.is_empty() {
-            format!("{stream}: no snapshots\n")
+            format!("{}/{}: no snapshots\n", stream.site, stream.system)
         } else {
             lay_out(&rows, &[2, 3, 4, 5])
         }

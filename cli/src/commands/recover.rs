@@ -99,6 +99,8 @@ impl Args {
         if let Some(policy) = found.policy.as_ref().filter(|_| !self.no_config) {
             let folder = run.environment.absolute(&self.config_to);
             let path = folder.join(format!("{}.{}", found.site, policy_system::FILE_NAME));
+            // Where it cannot be made the file says why.
+            let _ = std::fs::create_dir_all(&folder);
             match save(&path, policy) {
                 Ok(()) => found.saved = Some(path),
                 Err(error) => run.progress.warn(&error.chain()),

@@ -87,7 +87,7 @@ impl Args {
         let resolved = run.resolve(&self.selector, &repository, &settings).await?;
         let chosen = chosen(&resolved).await?;
         if self.dry_run {
-            return self.plan(&repository, &chosen, run).await;
+            return self.plan(&repository, &resolved, &chosen, run).await;
         }
         let mut restored = Vec::with_capacity(chosen.len());
         for system in &chosen {
@@ -137,10 +137,7 @@ impl Args {
             None => usual_owners(),
         };
         if let Some(parent) = to.parent() {
-            std::fs::create_dir_all(parent).map_err(|error| {
-                Error::new(ErrorKind::Denied, "create directory", parent.display().to_string())
-                    .because(error)
-            })?;
+            std::fs::create_dir_all(parent).map_err(|error| not_created(parent, error))?;
         }
         let existing = match self.existing {
             Present::Keep => Existing::Keep,
@@ -160,6 +157,7 @@ impl Args {
     async fn plan(
         &self,
         repository: &Repository,
+        resolved: &Resolved,
         chosen: &[&ResolvedSystem],
         run: &Run,
     ) -> Result<Exit> {
@@ -176,7 +174,13 @@ impl Args {
         let text = || plans.iter().map(plan_text).collect();
         let value = || {
             let systems: Vec<_> = plans.iter().map(plan_value).collect();
-            json!({ "is_dry_run": true, "systems": systems })
+            json!({
+                "site": resolved.site.as_str(),
+                "id": resolved.id,
+                "time": Run::utc(resolved.chosen_at),
+                "is_dry_run": true,
+                "systems": systems,
+            })
         };
         run.output.result(text, value)?;
         let is_blocked = plans.iter().any(|(_, _, plan)| plan.conflict_items > 0);
@@ -233,10 +237,7 @@ impl Scratch {
         run.context.entropy.fill(&mut random);
         let temporary = run.environment.path("TMPDIR").unwrap_or_else(|| PathBuf::from("/tmp"));
         let path = temporary.join(format!("lifeboat-plan-{}", repository::types::hex(&random)));
-        std::fs::create_dir(&path).map_err(|error| {
-            Error::new(ErrorKind::Denied, "create directory", path.display().to_string())
-                .because(error)
-        })?;
+        std::fs::create_dir(&path).map_err(|error| not_created(&path, error))?;
         Ok(Self(Some(path)))
     }
 
@@ -252,6 +253,17 @@ impl Drop for Scratch {
             let _ = std::fs::remove_dir(path);
         }
     }
+}
+
+fn not_created(path: &Path, error: std::io::Error) -> Error {
+    let kind = match error.kind() {
+        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+            ErrorKind::Denied
+        }
+        std::io::ErrorKind::StorageFull => ErrorKind::Exhausted,
+        _ => ErrorKind::Invalid,
+    };
+    Error::new(kind, "create directory", path.display().to_string()).because(error)
 }
 
 fn exit_of(report: &RestoreReport) -> Exit {

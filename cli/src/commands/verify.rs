@@ -93,7 +93,8 @@ fn text(report: &Report, depth: Depth) -> String {
     text + match (report.damage.is_empty(), depth) {
         (false, _) => "DAMAGED\n",
         (true, Depth::Structure) => "sound; contents were not read (--deep reads them)\n",
-        (true, Depth::Sample(_) | Depth::Deep) => "sound\n",
+        (true, Depth::Sample(_)) => "sound; of the contents a sample was read\n",
+        (true, Depth::Deep) => "sound: every byte was read\n",
     }
 }
 
@@ -150,6 +151,12 @@ mod tests {
         assert!(shown.contains("damaged: pack/00/ab: a chunk"), "{shown}");
         assert!(shown.contains("and 3 more") && shown.ends_with("DAMAGED\n"), "{shown}");
         assert_eq!(value(&report, "deep")["is_sound"], json!(false));
-        assert!(text(&Report::default(), Depth::Structure).ends_with("(--deep reads them)\n"));
+        for (depth, end) in [
+            (Depth::Structure, "(--deep reads them)\n"),
+            (Depth::Sample(0.1), "a sample was read\n"),
+            (Depth::Deep, "every byte was read\n"),
+        ] {
+            assert!(text(&Report::default(), depth).ends_with(end), "{depth:?}");
+        }
     }
 }

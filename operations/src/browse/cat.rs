@@ -7,6 +7,7 @@ use repository::Repository;
 use repository::content::ChunkReader;
 use repository::index::LazyIndex;
 
+use super::as_path;
 use super::content::whole_reader;
 use super::entries::{Entry, get};
 use crate::select::ResolvedSystem;
@@ -29,7 +30,7 @@ pub struct Cat {
 pub async fn cat(repository: &Repository, system: &ResolvedSystem) -> Result<Cat> {
     let key = system.stored(&system.path)?;
     let missing = |key: &ItemKey| {
-        Error::new(ErrorKind::NotFound, "read item", system.shown(key).display())
+        Error::new(ErrorKind::NotFound, "read item", as_path(&system.shown(key)))
             .detail(format!("nothing stands there in {}", system.snapshot.id))
     };
     let mut entry = get(&system.items, &key).await?.ok_or_else(|| missing(&key))?;
@@ -43,7 +44,7 @@ pub async fn cat(repository: &Repository, system: &ResolvedSystem) -> Result<Cat
             ItemKind::Symlink => "it is a symbolic link",
             _ => "it has no content",
         };
-        return Err(Error::new(ErrorKind::Invalid, "read item", system.path.display()).detail(what));
+        return Err(Error::new(ErrorKind::Invalid, "read item", as_path(&system.path)).detail(what));
     }
     let keys = repository.domain(&system.snapshot.domain)?;
     let reader = ChunkReader::new(repository, &keys, MEMORY_BYTES)

@@ -65,7 +65,7 @@ impl Filter {
     pub fn is_match(&self, item: &Item) -> bool {
         let unix_ns = item.attributes.signed(AttributeTag::MODIFIED_NS).unwrap_or(i64::MIN);
         let name = || String::from_utf8_lossy(item.key.name().unwrap_or_default()).into_owned();
-        let path = || format!("/{}", item.key.display());
+        let path = || super::as_path(&item.key);
         (self.kinds.is_empty() || self.kinds.contains(&item.kind))
             && self.size_bytes.contains(&item.content_bytes())
             && self.modified.contains(&Timestamp { unix_ns })

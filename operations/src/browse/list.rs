@@ -5,6 +5,7 @@ use std::pin::Pin;
 use futures::stream::StreamExt as _;
 use model::{Error, ErrorKind, ItemKey, ItemKind, Result};
 
+use super::as_path;
 use super::entries::{self, Entry, EntryBatches, shown};
 use crate::select::ResolvedSystem;
 
@@ -45,7 +46,7 @@ pub async fn list(system: &ResolvedSystem, is_recursive: bool) -> Result<Listing
     let root = system.root()?;
     let item = item?.and_then(|item| item.rebase(&root, &ItemKey::root()));
     if item.is_none() && !has_children && !system.path.is_root() {
-        return Err(Error::new(ErrorKind::NotFound, "list", system.path.display())
+        return Err(Error::new(ErrorKind::NotFound, "list", as_path(&system.path))
             .detail(format!("nothing stands there in {}", system.snapshot.id)));
     }
     let is_leaf = item

@@ -14,6 +14,7 @@ use super::plan::Action;
 use super::report::RestoreReport;
 use super::windows::{Grouping, WINDOW_BYTES, Window, Work};
 use super::{Job, is_fatal, on_blocking_thread};
+use crate::browse::as_path;
 
 /// Memory is given out in units of this size.
 const UNIT_BYTES: u64 = 1 << 20;
@@ -180,10 +181,12 @@ impl Run {
     /// Does one step and notes what came of it. Only an error that concerns everything is returned.
     async fn do_one(&self, planned: Planned, fetched: Option<Vec<Bytes>>) -> Result<()> {
         self.job.context.check("restore")?;
-        let key = key_of(&planned.action);
+        let key = planned.action.key().clone();
         let done = Box::pin(self.job.carry_out(planned, fetched)).await;
         let mut report = self.report();
         match done {
+            // The target itself is there before and after, and not counted.
+            Ok(_) if key.is_root() => {}
             Ok(Outcome::Created(bytes)) => {
                 report.created += 1;
                 report.restored_bytes += bytes;
@@ -196,7 +199,7 @@ impl Run {
             Ok(Outcome::Skipped) => report.skipped += 1,
             Ok(Outcome::Left) => report.left += 1,
             Ok(Outcome::Conflict) => {
-                let error = Error::new(ErrorKind::Conflict, "restore", key.display())
+                let error = Error::new(ErrorKind::Conflict, "restore", as_path(&key))
                     .detail("something else is there");
                 report.fail(&key, error, &self.job.context);
             }
@@ -208,14 +211,6 @@ impl Run {
 
     fn report(&self) -> MutexGuard<'_, RestoreReport> {
         self.report.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn key_of(action: &Action) -> ItemKey {
-    match action {
-        Action::Apply(step) => step.key().clone(),
-        Action::Compare(item) => item.key.clone(),
-        Action::Conflict(key) | Action::Leave(key) => key.clone(),
     }
 }
 

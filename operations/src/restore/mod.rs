@@ -18,7 +18,6 @@ mod windows;
 
 use std::sync::Arc;
 
-use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use model::{AttributeTag, Context, Counter, Error, ErrorKind, ItemKey, Phase, Result, Target};
 use repository::Repository;
 use repository::content::ChunkReader;
@@ -28,9 +27,10 @@ use repository::index::LazyIndex;
 pub use plan::{Action, Existing, PlanSummary, RestoreRules};
 pub use report::{Difference, Failure, Mismatch, RestoreReport};
 
-use merge::{Merged, Planned};
+use merge::Merged;
 use wanted::Wish;
 
+use crate::browse::as_path;
 use crate::select::{Items, ResolvedSystem};
 
 /// How a state is restored.
@@ -123,29 +123,6 @@ pub async fn plan(
     summarize(&job).await
 }
 
-/// Streams what a restore would do, step by step, in its order.
-///
-/// The stream fails as [`plan`] does.
-///
-/// # Errors
-/// As [`plan`].
-pub fn actions(
-    repository: &Repository,
-    system: &ResolvedSystem,
-    target: &Arc<dyn Target>,
-    options: &RestoreOptions,
-    context: &Context,
-) -> Result<BoxStream<'static, Result<Action>>> {
-    let job = Job::new(repository, system, target, options, context)?;
-    let batches = stream::try_unfold(job.merged(), |mut merged| async move {
-        let batch = merged.next().await?;
-        Ok::<_, Error>(batch.map(|batch| (batch, merged)))
-    });
-    let steps =
-        |batch: Vec<Planned>| stream::iter(batch.into_iter().map(|planned| Ok(planned.action)));
-    Ok(batches.map_ok(steps).try_flatten().boxed())
-}
-
 async fn summarize(job: &Job) -> Result<PlanSummary> {
     job.phase("plan", None);
     let mut merged = job.merged();
@@ -205,15 +182,18 @@ pub async fn verify(
 async fn refuse_conflicts(job: &Arc<Job>) -> Result<()> {
     if job.options.rules.existing == Existing::Refuse {
         let Some(first) = survey::first_within(job).await? else { return Ok(()) };
-        return Err(Error::new(ErrorKind::Conflict, "restore", first.display())
-            .detail("the target is not empty"));
+        return Err(Error::new(ErrorKind::Conflict, "restore", as_path(&first))
+            .detail("it is there: the target is not empty"));
     }
     let summary = summarize(job).await?;
     let Some(first) = summary.conflicts.first() else { return Ok(()) };
-    Err(Error::new(ErrorKind::Conflict, "restore", first.display()).detail(format!(
-        "{} items that are there differ from what is to be restored",
-        summary.conflict_items
-    )))
+    let others = match summary.conflict_items.saturating_sub(1) {
+        0 => String::new(),
+        1 => ", and so does one more".to_owned(),
+        more => format!(", and so do {more} more"),
+    };
+    Err(Error::new(ErrorKind::Conflict, "restore", as_path(first))
+        .detail(format!("what is there differs from what is to be restored{others}")))
 }
 
 /// Says whether an operation cannot go on after an error, whatever item it was about.

@@ -37,6 +37,17 @@ pub enum Action {
     Leave(ItemKey),
 }
 
+impl Action {
+    /// Returns the key that it is about.
+    pub fn key(&self) -> &ItemKey {
+        match self {
+            Self::Apply(step) => step.key(),
+            Self::Compare(item) => &item.key,
+            Self::Conflict(key) | Self::Leave(key) => key,
+        }
+    }
+}
+
 /// Attributes that say how an item was captured, not what it is.
 const NOT_RESTORED: &[AttributeTag] =
     &[AttributeTag::INCONSISTENT, AttributeTag::USER_NAME, AttributeTag::GROUP_NAME];
@@ -94,9 +105,9 @@ pub(super) fn has_same_attributes(wanted: &Item, there: &Item, ignored: &[Attrib
     match wanted.kind {
         // Whatever else is said of a further name is said of the item that it is a name of.
         ItemKind::Hardlink => target(wanted) == target(there),
-        // A directory that only leads somewhere was captured with some of its attributes, its time not
-        // among them: what was not captured may be anything.
-        ItemKind::Directory if wanted.attributes.get(AttributeTag::MODIFIED_NS).is_none() => {
+        // What only leads somewhere, or was never a file at its source, was captured with some of the
+        // attributes or none, the time not among them: what was not captured may be anything.
+        _ if wanted.attributes.get(AttributeTag::MODIFIED_NS).is_none() => {
             let wanted = wanted.attributes.without(NOT_RESTORED).without(ignored);
             wanted.iter().all(|(tag, value)| there.attributes.get(tag) == Some(value))
         }
@@ -141,9 +152,10 @@ pub struct PlanSummary {
 impl PlanSummary {
     const CONFLICTS_SHOWN_MAX: usize = 20;
 
-    /// Adds one action.
+    /// Adds one action. The target itself is there before and after, and not counted.
     pub fn add(&mut self, action: &Action) {
         match action {
+            _ if action.key().is_root() => {}
             Action::Apply(RestoreStep::Create(item)) => {
                 self.create_items += 1;
                 self.write_bytes += item.content_bytes();
@@ -214,6 +226,28 @@ mod tests {
         check("a/=1", "a=1", Existing::Refuse, false, "conflict");
         check("a/=1", "a/=1", Existing::Refuse, false, "compare");
         check("a/=1", "a/=2", Existing::Keep, false, "replace");
+    }
+
+    #[test]
+    fn what_was_not_captured_is_not_compared() {
+        let with = |tags: &[(AttributeTag, u64)]| {
+            let attributes = tags.iter().fold(Attributes::builder(), |builder, (tag, value)| {
+                builder.unsigned(*tag, *value)
+            });
+            Item { attributes: attributes.build(), ..item("a=0") }
+        };
+        let (mode, time) = (AttributeTag::MODE, AttributeTag::MODIFIED_NS);
+        let there = with(&[(mode, 0o600), (time, 5)]);
+        for (wanted, is_same) in [
+            (with(&[]), true),
+            (with(&[(mode, 0o600)]), true),
+            (with(&[(mode, 0o644)]), false),
+            (with(&[(mode, 0o600), (time, 5)]), true),
+            (with(&[(mode, 0o600), (time, 6)]), false),
+            (with(&[(time, 5)]), false),
+        ] {
+            assert_eq!(has_same_attributes(&wanted, &there, &[]), is_same, "{wanted:?}");
+        }
     }
 
     #[test]

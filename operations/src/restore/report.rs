@@ -4,6 +4,8 @@ use std::fmt;
 
 use model::{Context, Error, ErrorKind, ItemKey};
 
+use crate::browse::as_path;
+
 /// How many failures and mismatches are kept one by one.
 const KEPT_MAX: usize = 1000;
 
@@ -96,7 +98,7 @@ impl RestoreReport {
     }
 
     pub(super) fn mismatch(&mut self, key: &ItemKey, difference: Difference, context: &Context) {
-        let problem = Error::new(ErrorKind::Corrupt, "verify restored item", key.display());
+        let problem = Error::new(ErrorKind::Corrupt, "verify restored item", as_path(key));
         context.monitor.problem(&problem.detail(difference.to_string()));
         self.mismatched_items += 1;
         if self.mismatches.len() < KEPT_MAX {

@@ -113,7 +113,7 @@ async fn compare(job: &Job, unit: Unit) -> Result<Compared> {
     let mut compared = Compared::default();
     for (entry, found) in unit.items {
         job.context.check("verify restore")?;
-        compared.items += 1;
+        compared.items += u64::from(!entry.item.key.is_root());
         compared.bytes += entry.item.content_bytes();
         let key = entry.item.key.clone();
         if !entry.item.kind.has_content() {

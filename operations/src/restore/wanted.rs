@@ -6,7 +6,7 @@ use futures::TryStreamExt as _;
 use model::{Attributes, Error, ErrorKind, Item, ItemKey, ItemKind, Result};
 use tokio::sync::mpsc;
 
-use crate::browse::{Entry, EntryContent, entries, get};
+use crate::browse::{Entry, EntryContent, as_path, entries, get};
 use crate::select::{Items, ResolvedSystem};
 
 /// Batches that wait to be taken.
@@ -49,7 +49,7 @@ impl Wish {
         for key in include {
             let stored = system.stored(key)?;
             if !stored.is_within(&path) {
-                return Err(Error::new(ErrorKind::Invalid, "restore", key.display())
+                return Err(Error::new(ErrorKind::Invalid, "restore", as_path(key))
                     .detail(format!("it does not lie within {:?}", system.path)));
             }
             roots.insert(stored);
@@ -115,7 +115,7 @@ impl Reading {
                 }
             }
             if is_first && root != self.wish.from {
-                return Err(Error::new(ErrorKind::NotFound, "restore", root.display())
+                return Err(Error::new(ErrorKind::NotFound, "restore", as_path(&root))
                     .detail("nothing stands there"));
             }
         }
@@ -191,7 +191,7 @@ fn refuse_leaf_as_target(entry: &Entry, target: &ItemKey) -> Result<()> {
     if !target.is_root() || matches!(entry.item.kind, ItemKind::Directory | ItemKind::Node) {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::Invalid, "restore", entry.item.key.display())
+    Err(Error::new(ErrorKind::Invalid, "restore", as_path(&entry.item.key))
         .detail("it is no directory, so that the target itself cannot become it"))
 }
 

@@ -130,7 +130,7 @@ impl Resolved {
             .try_collect()
             .await?;
         if found.is_empty() {
-            let path = self.systems.first().map(|system| system.path.display());
+            let path = self.systems.first().map(|system| crate::browse::as_path(&system.path));
             return Err(Error::new(ErrorKind::NotFound, ACTION, path.unwrap_or_default())
                 .detail(format!("no system of {} holds it in {}", self.site, self.id)));
         }

@@ -191,11 +191,11 @@ pub(crate) async fn no_such_point(repository: &Repository, site: &SiteName, when
         .map(|stream| stream.system.to_string())
         .collect();
     let what = match when {
-        When::Latest { .. } => "there is no complete recovery point, or not so many",
-        When::Verified => "no recovery point was proven by a restore",
-        When::Tag(_) => "no recovery point carries the tag",
-        When::Id(_) => "no recovery point has this id",
-        When::Time(_) => "there is no complete recovery point so early",
+        When::Latest { .. } => "there is no complete recovery point, or not so many".to_owned(),
+        When::Verified => "no recovery point was proven by a restore".to_owned(),
+        When::Tag(tag) => format!("no recovery point carries the tag {tag:?}"),
+        When::Id(id) => format!("no recovery point has the id {id}"),
+        When::Time(_) => "there is no complete recovery point so early".to_owned(),
     };
     let detail = match systems.as_slice() {
         [] => format!("{what}; nothing of the site was captured"),

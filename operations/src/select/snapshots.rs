@@ -127,11 +127,11 @@ async fn later_state(
 
 fn no_such_snapshot(stream: &StreamName, when: &When) -> Error {
     let what = match when {
-        When::Latest { .. } => "there is no snapshot, or not so many",
-        When::Verified => "no recovery point was proven by a restore",
-        When::Tag(_) => "no recovery point carries the tag",
-        When::Id(_) => "no snapshot and no recovery point has this id",
-        When::Time(_) => "there is no snapshot so early",
+        When::Latest { .. } => "there is no snapshot, or not so many".to_owned(),
+        When::Verified => "no recovery point was proven by a restore".to_owned(),
+        When::Tag(tag) => format!("no recovery point carries the tag {tag:?}"),
+        When::Id(id) => format!("no snapshot and no recovery point has the id {id}"),
+        When::Time(_) => "there is no snapshot so early".to_owned(),
     };
     let subject = format!("{}/{}", stream.site, stream.system);
     Error::new(ErrorKind::NotFound, ACTION, subject).detail(what)

@@ -25,11 +25,6 @@ impl Secret {
         secret
     }
 
-    /// Reads a key from a slice; none where its length is another.
-    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
-        bytes.try_into().ok().map(Self)
-    }
-
     /// Derives the key of one purpose. `context` is a constant of this program that names the purpose,
     /// `input` tells keys of the same purpose apart.
     pub(super) fn derive(&self, context: &'static str, input: &[u8]) -> Self {

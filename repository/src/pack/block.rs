@@ -11,18 +11,23 @@ use model::{Error, ErrorKind, Result};
 use super::compress::{self, Compressor, LEVEL_FAST};
 use super::{BlockEntry, EntryKind, SealedBlock};
 use crate::crypto::{DomainKeys, Sealer, Siv, TAG_BYTES};
+use crate::tree::NODE_BYTES_MAX;
 use crate::tree::codec::{Input, put_number};
 use crate::types::{ChunkId, DELTA_BASES_MAX, PackKind, RepositoryId};
 
-/// The most bytes that a block decodes to.
+/// The most bytes that a block of content decodes to. One of nodes may be as long as a node.
 pub const BLOCK_BYTES_MAX: usize = 16 << 20;
 /// The most entries that a block has.
 pub const BLOCK_ENTRIES_MAX: usize = 16 << 10;
-/// The most bytes that a block takes in its pack.
-pub const SEALED_BLOCK_BYTES_MAX: usize = BLOCK_BYTES_MAX + (4 << 20);
+/// The most bytes that a block of content takes in its pack.
+pub const SEALED_BLOCK_BYTES_MAX: usize = BLOCK_BYTES_MAX + AROUND_BYTES_MAX;
+/// The most bytes that a block of nodes takes in its pack.
+pub(crate) const SEALED_NODE_BYTES_MAX: usize = NODE_BYTES_MAX + AROUND_BYTES_MAX;
 /// How long what stands before a block's ciphertext is.
 pub const BLOCK_HEADER_BYTES: usize = BOUND_BYTES + 32 + CHECK_BYTES;
 
+/// What header, directory and tag of a block take at the most.
+const AROUND_BYTES_MAX: usize = 4 << 20;
 const MAGIC: [u8; 4] = *b"BLK1";
 /// The part of the header that the ciphertext is bound to.
 const BOUND_BYTES: usize = 12;
@@ -31,6 +36,22 @@ const CHECK_BYTES: usize = 4;
 const INNER_BYTES: usize = 9;
 const METHOD_STORED: u8 = 0;
 const METHOD_ZSTD: u8 = 1;
+
+/// Returns the most bytes that a block of such a pack decodes to.
+pub(super) fn block_bytes_max(kind: PackKind) -> usize {
+    match kind {
+        PackKind::Data => BLOCK_BYTES_MAX,
+        PackKind::Meta => NODE_BYTES_MAX,
+    }
+}
+
+/// Returns the most bytes that a block takes in such a pack.
+pub(super) fn sealed_bytes_max(kind: PackKind) -> usize {
+    match kind {
+        PackKind::Data => SEALED_BLOCK_BYTES_MAX,
+        PackKind::Meta => SEALED_NODE_BYTES_MAX,
+    }
+}
 
 /// Seals and opens the blocks of one kind of pack. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -60,7 +81,7 @@ impl BlockHeader {
         let is_sound = [m0, m1, m2, m3] == MAGIC
             && [f0, f1] == [0, 0]
             && *check == header_check(bound, siv)
-            && (INNER_BYTES + TAG_BYTES..=SEALED_BLOCK_BYTES_MAX - BLOCK_HEADER_BYTES)
+            && (INNER_BYTES + TAG_BYTES..=SEALED_NODE_BYTES_MAX - BLOCK_HEADER_BYTES)
                 .contains(&sealed_length);
         is_sound.then_some(Self { epoch: u16::from_le_bytes([e0, e1]), siv: *siv, sealed_length })
     }
@@ -134,7 +155,7 @@ impl BlockCipher {
         entries: Vec<BlockEntry>,
     ) -> Result<SealedBlock> {
         let fault = |detail| Error::new(ErrorKind::Internal, "seal block", "").detail(detail);
-        if plaintext.len() > BLOCK_BYTES_MAX || entries.len() > BLOCK_ENTRIES_MAX {
+        if plaintext.len() > block_bytes_max(self.kind) || entries.len() > BLOCK_ENTRIES_MAX {
             return Err(fault("it is larger than blocks may be"));
         }
         let directory = encode_directory(&entries, plaintext.len());
@@ -161,7 +182,7 @@ impl BlockCipher {
                 .detail("it is larger than blocks may be")
         };
         let sealed_length = INNER_BYTES + directory.len() + body.len() + TAG_BYTES;
-        if BLOCK_HEADER_BYTES + sealed_length > SEALED_BLOCK_BYTES_MAX {
+        if BLOCK_HEADER_BYTES + sealed_length > sealed_bytes_max(self.kind) {
             return Err(fault());
         }
         let bound = BlockHeader::bound(self.sealer().epoch(), sealed_length as u32);
@@ -197,7 +218,8 @@ impl BlockCipher {
             .map_err(|error| Error::new(error.kind(), "open block", "").because(error))?
             .len();
         text.truncate(length);
-        split_inner(text.freeze()).ok_or_else(|| corrupt("its inner lengths make no sense"))
+        split_inner(text.freeze(), block_bytes_max(self.kind))
+            .ok_or_else(|| corrupt("its inner lengths make no sense"))
     }
 
     /// Opens and decompresses a block. Uses its memory where nobody else does.
@@ -232,12 +254,12 @@ pub fn seal_block(
     cipher.seal(&mut Compressor::new(), LEVEL_FAST, salt, plaintext, entries)
 }
 
-fn split_inner(mut text: Bytes) -> Option<Opened> {
+fn split_inner(mut text: Bytes, bytes_max: usize) -> Option<Opened> {
     let &[method, a, b, c, d, e, f, g, h] = text.first_chunk::<INNER_BYTES>()?;
     let length = u32::from_le_bytes([a, b, c, d]) as usize;
     let directory_length = u32::from_le_bytes([e, f, g, h]) as usize;
     let body_at = INNER_BYTES.checked_add(directory_length)?;
-    if length > BLOCK_BYTES_MAX || body_at > text.len() {
+    if length > bytes_max || body_at > text.len() {
         return None;
     }
     let body = text.split_off(body_at);

@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use model::{Error, ErrorKind, Result};
 
-use super::block::{BLOCK_BYTES_MAX, BLOCK_HEADER_BYTES, SEALED_BLOCK_BYTES_MAX};
+use super::block::{BLOCK_HEADER_BYTES, block_bytes_max, sealed_bytes_max};
 use super::{EntryKind, HEADER_BYTES, PACK_BYTES_MAX, PackEntry, pack_path};
 use crate::crypto::{DomainKeys, Sealer, Siv, TAG_BYTES};
 use crate::format::Header;
@@ -165,7 +165,7 @@ impl TableCipher<'_> {
             })?
             .len();
         text.truncate(length);
-        decode_table(&text.into(), footer.offset, name).ok_or_else(|| {
+        decode_table(&text.into(), footer.offset, self.kind, name).ok_or_else(|| {
             Error::new(ErrorKind::Corrupt, "read contents of pack", subject())
                 .detail("its table of contents makes no sense")
         })
@@ -204,7 +204,7 @@ fn encode_table(output: &mut Vec<u8>, blocks: &[(u32, u32)], entries: &[PackEntr
     Some(())
 }
 
-fn decode_table(table: &Bytes, end: u32, name: PackName) -> Option<Table> {
+fn decode_table(table: &Bytes, end: u32, pack_kind: PackKind, name: PackName) -> Option<Table> {
     let mut input = Input::new(table);
     let count = |input: &mut Input<'_>, record: usize, max: usize| {
         let count = u32::from_le_bytes(input.array()?) as usize;
@@ -215,7 +215,8 @@ fn decode_table(table: &Bytes, end: u32, name: PackName) -> Option<Table> {
     for _ in 0..count(&mut input, BLOCK_RECORD_BYTES, PACK_BLOCKS_MAX)? {
         let offset = u32::from_le_bytes(input.array()?);
         let length = u32::from_le_bytes(input.array()?);
-        let is_sound = (BLOCK_HEADER_BYTES..=SEALED_BLOCK_BYTES_MAX).contains(&(length as usize));
+        let is_sound =
+            (BLOCK_HEADER_BYTES..=sealed_bytes_max(pack_kind)).contains(&(length as usize));
         // Blocks follow one another; what lies between them would be nobody's.
         at = offset.checked_add(length).filter(|next| is_sound && offset == at && *next <= end)?;
         blocks.push((offset, length));
@@ -239,8 +240,8 @@ fn decode_table(table: &Bytes, end: u32, name: PackName) -> Option<Table> {
         let is_sound = block >= before
             && is_delta != bases.is_empty()
             && bases.len() == base_count
-            && offset_in_block as usize <= BLOCK_BYTES_MAX
-            && length as usize <= BLOCK_BYTES_MAX;
+            && offset_in_block as usize <= block_bytes_max(pack_kind)
+            && length as usize <= block_bytes_max(pack_kind);
         if !is_sound {
             return None;
         }

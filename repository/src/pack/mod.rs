@@ -14,6 +14,7 @@ mod tests;
 
 use bytes::Bytes;
 
+pub(crate) use block::SEALED_NODE_BYTES_MAX;
 pub use block::{
     BLOCK_BYTES_MAX, BLOCK_ENTRIES_MAX, BLOCK_HEADER_BYTES, BlockCipher, SEALED_BLOCK_BYTES_MAX,
     seal_block,

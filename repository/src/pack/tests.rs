@@ -14,6 +14,7 @@ use super::*;
 use crate::crypto::DomainKeys;
 use crate::crypto::testing::{Repeatable, ring};
 use crate::store::Store;
+use crate::tree::NODE_BYTES_MAX;
 use crate::types::DELTA_BASES_MAX;
 use crate::types::{RepositoryId, hex};
 
@@ -357,6 +358,24 @@ fn what_is_too_large_is_no_pack_and_no_block() {
     let pushed = (0..6).take_while(|_| builder.push(large.clone()).is_ok()).count();
     assert_eq!(pushed, 5, "and the sixth left the pack as it was");
     assert!(builder.finish().expect("finish").object.len() <= PACK_BYTES_MAX);
+}
+
+#[test]
+fn a_node_may_be_longer_than_content_in_a_block() {
+    let node = random_bytes(1, BLOCK_BYTES_MAX + (1 << 20));
+    let (kind, length) = (EntryKind::Node, node.len() as u32);
+    let entry = BlockEntry { id: [7; 32], kind, offset: 0, length, bases: Vec::new() };
+    let nodes = cipher(PackKind::Meta);
+    let block = seal_block(&nodes, &SALT, &node, vec![entry]).expect("one long node");
+    assert_eq!(nodes.decode(block.bytes.clone().into()).expect("decode"), node);
+    let mut builder = PackBuilder::new(PackKind::Meta, REPOSITORY, &keys(), &Repeatable::new(1));
+    builder.push(block).expect("room");
+    let pack = builder.finish().expect("finish");
+    let checked = check_pack(&pack.object, REPOSITORY, &keys(), PackKind::Meta, pack.name);
+    assert_eq!(checked.expect("sound"), pack.entries);
+    let too_long = vec![0; NODE_BYTES_MAX + 1];
+    let error = seal_block(&nodes, &SALT, &too_long, Vec::new()).expect_err("too long");
+    assert_eq!(error.kind(), ErrorKind::Internal);
 }
 
 #[test]

@@ -69,6 +69,15 @@ pub struct CreateOptions {
 }
 
 impl Repository {
+    /// Makes sure that there is a repository, without a key.
+    ///
+    /// # Errors
+    /// `NotFound` where there is none; `Unsupported` where this version cannot read it; `Corrupt`,
+    /// `Unavailable`, `Denied`.
+    pub async fn find(store: &Store) -> Result<()> {
+        get_descriptor(store).await.map(|_| ())
+    }
+
     /// Opens a repository. Takes one round trip with a key file and three with a passphrase, which is
     /// tried on every passphrase slot.
     ///

@@ -86,7 +86,12 @@ impl NewSlot {
         let created = context.clock.now();
         let public_key = keys.signer().public_key();
         let certificate = Certificate { writer: id, public_key, label, created }.seal(issuer)?;
-        store.create(&certificate_path(id), Bytes::from(certificate)).await?;
+        let created = store.create(&certificate_path(id), Bytes::from(certificate)).await;
+        created.map_err(|error| match error.kind() {
+            ErrorKind::Conflict => Error::new(ErrorKind::Conflict, "add key slot", id.to_string())
+                .detail("this key file opens the repository already, or did until it was removed"),
+            _ => error,
+        })?;
         let slot = KeySlot { binding, wrapped };
         store.create(&key_slot_path(id), Bytes::from(slot.encode())).await?;
         Ok(info(&slot, None))
@@ -97,7 +102,7 @@ impl Repository {
     /// Adds a slot that gives all keys of the repository to whoever holds `unlock`.
     ///
     /// # Errors
-    /// `Conflict` where the key file is in use as a slot; `Invalid`, `Unsupported`, `Unavailable`,
+    /// `Conflict` where the key file is in use as a slot, or once was; `Invalid`, `Unsupported`, `Unavailable`,
     /// `Denied`, `Exhausted`.
     pub async fn add_slot(
         &self,

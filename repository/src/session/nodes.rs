@@ -16,7 +16,7 @@ use super::read::NodeReader;
 use super::shelf::Shared;
 use crate::content::ContentWriter;
 use crate::pack::{BlockCipher, BlockEntry, EntryKind, PackBuilder, seal_block};
-use crate::tree::{ReadNodes, StoreNodes};
+use crate::tree::{NODE_BYTES_MAX, ReadNodes, StoreNodes};
 use crate::types::{Location, NodeId, PackKind, PackName, PendingPack, Place};
 
 /// Packs of nodes are closed at this size, in bytes.
@@ -94,10 +94,11 @@ impl StoreNodes for Nodes {
         if let Some(place) = self.known(&mut state, &id) {
             return Ok(place);
         }
-        let length = u32::try_from(plaintext.len()).map_err(|_| {
-            Error::new(ErrorKind::Exhausted, "store tree node", id.to_string())
-                .detail("it is longer than 4 GiB")
-        })?;
+        if plaintext.len() > NODE_BYTES_MAX {
+            return Err(Error::new(ErrorKind::Unsupported, "store tree node", id.to_string())
+                .detail("an item in it has more chunks than a node holds"));
+        }
+        let length = plaintext.len() as u32;
         let (kind, bases) = (EntryKind::Node, Vec::new());
         let entries = vec![BlockEntry { id: id.0, kind, offset: 0, length, bases }];
         let block = seal_block(&self.0.cipher, &self.0.salt, &plaintext, entries)?;

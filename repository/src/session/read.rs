@@ -17,8 +17,8 @@ use model::{Error, ErrorKind, Result};
 use crate::Repository;
 use crate::crypto::DomainKeys;
 use crate::index::LazyIndex;
-use crate::pack::{BlockCipher, pack_path};
-use crate::tree::{NODE_BYTES_MAX, ReadNodes};
+use crate::pack::{BlockCipher, SEALED_NODE_BYTES_MAX, pack_path};
+use crate::tree::ReadNodes;
 use crate::types::{Location, NodeId, PackKind, PackName, Place};
 
 /// How much is fetched with the first node of a pack, in bytes; it doubles each time.
@@ -106,7 +106,7 @@ impl NodeReader {
         let path = pack_path(PackKind::Meta, pack);
         let start = u64::from(block_offset);
         let wanted = start..start + u64::from(block_length);
-        if wanted.is_empty() || block_length as usize > NODE_BYTES_MAX {
+        if wanted.is_empty() || block_length as usize > SEALED_NODE_BYTES_MAX {
             return Err(Error::new(ErrorKind::Corrupt, "read tree node in", path)
                 .detail("no block is so long"));
         }

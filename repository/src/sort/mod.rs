@@ -21,7 +21,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
-use model::{Context, Error, ErrorKind, Item, ItemBatches, ItemKey, Result};
+use model::{Context, Error, ErrorKind, Item, ItemBatches, Result};
 
 use arena::Arena;
 use merge::Merge;
@@ -133,11 +133,6 @@ impl Sorter {
     fn block_bytes(&self) -> usize {
         (self.memory_bytes / 1024).clamp(256, 256 << 10)
     }
-}
-
-/// Returns the key that an entry is sorted by.
-pub fn sort_key(item: &Item) -> &ItemKey {
-    &item.key
 }
 
 /// What is left to be returned.

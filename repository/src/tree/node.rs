@@ -17,8 +17,8 @@ use crate::types::{NodeId, Place, Record, StoredChunk, Totals};
 
 /// The revision of the encoding of nodes.
 const NODE_FORMAT: u8 = 0;
-/// The most bytes of a stored node: one largest record and its hints.
-pub const NODE_BYTES_MAX: usize = 128 << 20;
+/// The most bytes of a stored node: one largest record and its hints, which fit in one block of a pack.
+pub const NODE_BYTES_MAX: usize = 72 << 20;
 /// The most levels of a tree.
 pub const HEIGHT_MAX: u8 = 16;
 

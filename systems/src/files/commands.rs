@@ -129,7 +129,11 @@ async fn run(command: &CommandItem, context: &Context) -> Result<Bytes> {
     })?;
     if !status.success() {
         let complaint = String::from_utf8_lossy(&complaint);
-        return Err(fail(ErrorKind::Unavailable, format!("{status}: {}", complaint.trim())));
+        let why = match complaint.trim() {
+            "" => status.to_string(),
+            complaint => format!("{status}: {complaint}"),
+        };
+        return Err(fail(ErrorKind::Unavailable, why));
     }
     Ok(output.into())
 }

@@ -22,7 +22,7 @@ const SCRIPT: &str = r#"
     file data/sparse 2*5000 hole*9000 3*1000 hole*5
     file data/large 4*6500000
     dir  data/sub mode:700
-    file data/sub/a "a"
+    file data/sub/a mtime:1 "a"
     file lake/block blk_1=5*700000 blk_2=6*650000
     symlink link data/small
     fifo pipe
@@ -269,7 +269,8 @@ async fn what_the_target_cannot_hold_is_not_compared() {
     let (state, target) = (bench.state(&system()).await, MemoryTarget::new());
     bench.restore(&state, &target, FRESH).await.expect("restore");
     let mut item = target.state()[&key("data/sub/a")].item.clone();
-    item.attributes = model::Attributes::builder().unsigned(AttributeTag::USER_ID, 5).build();
+    let owned = model::Attributes::builder().unsigned(AttributeTag::USER_ID, 5);
+    item.attributes = owned.signed(AttributeTag::MODIFIED_NS, 1).build();
     let mut reader = testkit::BytesReader::new("a".into());
     let step = RestoreStep::Replace(item);
     target.apply(&step, Some(&mut reader), &bench.context).await.expect("another owner");

@@ -23,7 +23,7 @@ const BATCH_ITEMS: usize = 512;
 const OPEN_MAX: usize = 32;
 
 impl DirectoryTarget {
-    /// Lists what is there, without the root.
+    /// Lists what is there, the root first.
     pub(super) fn walk(&self, context: &Context) -> ItemBatches<'_> {
         let mut walk = Walk {
             target: self,
@@ -56,11 +56,12 @@ struct Frame {
 
 impl Walk<'_> {
     fn next_batch(&mut self) -> Result<Option<Vec<Item>>> {
+        let mut batch = Vec::new();
         if !self.is_started {
             self.is_started = true;
             self.enter(&ItemKey::root())?;
+            batch.extend(self.root()?);
         }
-        let mut batch = Vec::new();
         while batch.len() < BATCH_ITEMS && !self.frames.is_empty() {
             match self.next_item() {
                 Ok(item) => batch.extend(item),
@@ -72,6 +73,15 @@ impl Walk<'_> {
         }
         self.context.check("survey target")?;
         Ok((!batch.is_empty()).then_some(batch))
+    }
+
+    /// Looks at the root itself: a restore may give it the attributes of what it becomes.
+    fn root(&self) -> Result<Option<Item>> {
+        let key = ItemKey::root();
+        let directory = self.target.root.open_directory(&key)?;
+        let report = |problem: &Error| self.context.monitor.problem(problem);
+        let seen = observe(directory.as_fd(), b".", &key, &self.target.accounts, &report)?;
+        Ok(seen.map(|seen| seen.item))
     }
 
     /// Looks at the next name; none where nothing comes of it.

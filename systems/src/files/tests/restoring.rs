@@ -188,6 +188,12 @@ async fn a_survey_agrees_with_a_capture() {
         }
     }
     let top = tree.key("");
+    let root = surveyed.remove(&ItemKey::root()).expect("the root is listed").item;
+    let of_root = |tag| (root.attributes.get(tag), captured[&top].item.attributes.get(tag));
+    for tag in [AttributeTag::MODE, AttributeTag::USER_ID, AttributeTag::MODIFIED_NS] {
+        let (found, expected) = of_root(tag);
+        assert_eq!(found.is_some().then_some(found), Some(expected), "{tag:?}");
+    }
     let expected = shown(&captured, &top, &top);
     let as_captured: BTreeMap<Vec<u8>, Shown> = surveyed
         .into_values()

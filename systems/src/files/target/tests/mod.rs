@@ -90,12 +90,12 @@ impl Bench {
         self.target.complete_waiting(&self.context).expect("finish");
     }
 
-    /// Lists what is there, with content.
+    /// Lists what is there below the root, with content.
     pub(super) async fn survey(&self) -> Observed {
         let mut found = Observed::new();
         let mut batches = self.target.survey(&self.context);
         while let Some(batch) = batches.next().await {
-            for item in batch.expect("survey") {
+            for item in batch.expect("survey").into_iter().filter(|item| !item.key.is_root()) {
                 let content = read_content(&self.target, &item).await.expect("read back");
                 found.insert(item.key.clone(), ObservedItem { item, content });
             }
