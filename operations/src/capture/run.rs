@@ -331,7 +331,7 @@ impl Run<'_> {
         }
     }
 
-    /// Reading waits for the source, so twice as many units as processors keep both busy.
+    /// One more unit than processors keeps them busy while one waits for the source.
     fn parallel(&self) -> usize {
         self.options.workers.max(1).saturating_add(1).min(self.system.facts().read_concurrency)
     }

@@ -299,6 +299,8 @@ impl Extent {
             if let Some(length) = self.cutter.cut(bytes, false) {
                 return Some(bytes.split_to(length));
             }
+            // The memory of the chunk before, once that is stored.
+            self.carry.reserve(WHOLE_BYTES_MAX + CARRY_BYTES);
             self.carry.extend_from_slice(bytes);
             bytes.clear();
             return None;
