@@ -10,7 +10,7 @@ use futures::stream;
 use model::{
     AttributeTag, Attributes, Content, ContentClass, ContentReader, Context, Cut, CutItems, Epoch,
     Error, ErrorKind, Extent, Follower, Host, Item, ItemKey, ItemKind, Position, Proof, Recheck,
-    Replay, Result, System, SystemFacts, SystemName,
+    Replay, Result, System, SystemFacts, SystemName, Version,
 };
 
 /// The kind's name.
@@ -81,11 +81,13 @@ struct PolicyCut {
 
 impl PolicyCut {
     fn item(&self) -> Result<Item> {
+        // The whole text tells whether it changed, so that what did not is not stored again.
+        let version = Bytes::copy_from_slice(blake3::hash(&self.text).as_bytes());
         Ok(Item {
             key: key()?,
             kind: ItemKind::File,
             attributes: Attributes::builder().unsigned(AttributeTag::MODE, MODE).build(),
-            version: None,
+            version: Some(Version(version)),
             extents: vec![Extent::data(self.text.len() as u64)],
         })
     }

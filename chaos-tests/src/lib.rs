@@ -2,6 +2,7 @@
 //! killed at every write, and what they prove about the repository.
 
 pub mod damage;
+pub mod distant;
 pub mod engine;
 pub mod golden;
 pub mod kill;

@@ -13,4 +13,6 @@ pub mod usage;
 #[cfg(test)]
 mod fixtures;
 #[cfg(test)]
+mod sendable;
+#[cfg(test)]
 mod testing;

@@ -44,8 +44,8 @@ pub struct Usage {
 pub async fn usage(repository: &Repository) -> Result<Usage> {
     let (objects, streams) = futures::try_join!(repository.store().list(""), repository.streams())?;
     let mut usage = summed(objects.iter().map(|object| (object.path.as_str(), object.size_bytes)));
-    let newest: Vec<_> = stream::iter(&streams)
-        .map(|stream| repository.newest_snapshots(stream, 1))
+    let newest: Vec<_> = stream::iter(streams)
+        .map(|stream| async move { repository.newest_snapshots(&stream, 1).await })
         .buffered(REQUESTS_MAX)
         .try_collect()
         .await?;

@@ -133,7 +133,7 @@ impl Repository {
         let writers = self.heartbeat_writers().await?;
         stream::iter(writers.into_iter().map(|writer| self.newest_heartbeat(writer)))
             .buffered(READS_AT_ONCE)
-            .try_filter_map(async |heartbeat| Ok(heartbeat))
+            .try_filter_map(|heartbeat| std::future::ready(Ok(heartbeat)))
             .try_collect()
             .await
     }

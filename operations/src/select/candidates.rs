@@ -24,9 +24,9 @@ pub(crate) struct Newest<S> {
 
 /// Chooses among states that are given newest first, asking for more and more of them until those that
 /// were not asked for can make no difference. Returns all that were read, and the choice.
-pub(crate) async fn grow<S: State>(
+pub(crate) async fn grow<S: State, F: Future<Output = Result<Newest<S>>>>(
     when: &When,
-    newest: impl AsyncFn(usize) -> Result<Newest<S>>,
+    newest: impl Fn(usize) -> F,
 ) -> Result<(Vec<S>, Option<Choice>)> {
     let mut count = FIRST_COUNT;
     if let When::Latest { back } = when {
@@ -91,10 +91,10 @@ mod tests {
     /// Says which state is chosen of those given newest first, and how many were read at most.
     async fn check(states: &[Sealed], when: When, expected: Option<i64>, read_max: usize) {
         let read = AtomicUsize::new(0);
-        let newest = async |count: usize| {
+        let newest = |count: usize| {
             let states: Vec<_> = states.iter().take(count).cloned().collect();
             read.fetch_max(states.len(), Ordering::Relaxed);
-            Ok(Newest { is_all: states.len() < count, states })
+            std::future::ready(Ok(Newest { is_all: states.len() < count, states }))
         };
         let (read_states, choice) = grow(&when, newest).await.expect("choose");
         let chosen = choice.map(|choice| read_states[choice.index].0);

@@ -112,8 +112,12 @@ impl ResolvedSystem {
     /// Those of the store; `Corrupt`.
     pub async fn has_path(&self) -> Result<bool> {
         let key = self.stored(&self.path)?;
+        // Mostly it is an item; looking below reads ahead what nobody may want.
+        if self.path.is_root() || crate::browse::get(&self.items, &key).await?.is_some() {
+            return Ok(true);
+        }
         let mut below = crate::browse::entries(&self.items, &key);
-        Ok(self.path.is_root() || below.try_next().await?.is_some())
+        Ok(below.try_next().await?.is_some())
     }
 }
 
@@ -123,12 +127,13 @@ impl Resolved {
     /// # Errors
     /// `NotFound` where it exists in none; those of the store.
     pub async fn with_path(&self) -> Result<Vec<&ResolvedSystem>> {
-        let found: Vec<_> = stream::iter(&self.systems)
-            .map(async |system| Ok::<_, Error>(system.has_path().await?.then_some(system)))
+        let found: Vec<bool> = stream::iter(self.systems.clone())
+            .map(|system| async move { system.has_path().await })
             .buffered(REQUESTS_MAX)
-            .try_filter_map(async |system| Ok(system))
             .try_collect()
             .await?;
+        let found = self.systems.iter().zip(found).filter(|(_, is_there)| *is_there);
+        let found: Vec<_> = found.map(|(system, _)| system).collect();
         if found.is_empty() {
             let path = self.systems.first().map(|system| crate::browse::as_path(&system.path));
             return Err(Error::new(ErrorKind::NotFound, ACTION, path.unwrap_or_default())

@@ -66,7 +66,7 @@ pub(crate) async fn choose_point(
         }
         When::Latest { .. } | When::Time(_) => {
             // One that is damaged does not hide the others.
-            let newest = async |count| {
+            let newest = |count| async move {
                 let found = repository.survey_points(site, count).await?;
                 let is_all = found.points.len() + found.unreadable.len() < count;
                 Ok(Newest { states: found.points, is_all })
@@ -93,15 +93,20 @@ async fn marked_points(
     };
     let ids: BTreeSet<PointId> =
         marks.iter().filter(is_asked_for).map(|mark| mark.point.clone()).collect();
-    let points = stream::iter(&ids)
-        .map(async |id| match repository.point(id).await {
-            Ok(point) => Ok(Some(point)),
-            // It was forgotten; what was said of it stays.
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+    let points = stream::iter(ids)
+        .map(|id| {
+            let repository = repository.clone();
+            async move {
+                match repository.point(&id).await {
+                    Ok(point) => Ok(Some(point)),
+                    // It was forgotten; what was said of it stays.
+                    Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                    Err(error) => Err(error),
+                }
+            }
         })
         .buffered(REQUESTS_MAX)
-        .try_filter_map(async |point| Ok(point))
+        .try_filter_map(|point| std::future::ready(Ok(point)))
         .try_collect()
         .await?;
     Ok((points, marks))
@@ -129,18 +134,19 @@ async fn of_point(
     path: &ItemKey,
     host_of: HostOf<'_>,
 ) -> Result<Resolved> {
-    let systems = stream::iter(&point.entries)
-        .map(async |entry| match &entry.snapshot {
-            None => Ok(None),
-            Some(id) => {
-                let snapshot = repository.snapshot(id).await?;
-                of_snapshot(repository, snapshot, path, host_of).map(Some)
-            }
+    let ids: Vec<_> = point.entries.iter().filter_map(|entry| entry.snapshot.clone()).collect();
+    let snapshots = stream::iter(ids)
+        .map(|id| {
+            let repository = repository.clone();
+            async move { repository.snapshot(&id).await }
         })
         .buffered(REQUESTS_MAX)
-        .try_filter_map(async |system| Ok(system))
         .try_collect::<Vec<_>>()
         .await?;
+    let systems = snapshots
+        .into_iter()
+        .map(|snapshot| of_snapshot(repository, snapshot, path, host_of))
+        .collect::<Result<Vec<_>>>()?;
     Ok(Resolved {
         site: point.id.site.clone(),
         id: point.id.short(),

@@ -34,7 +34,7 @@ pub(crate) async fn choose_snapshot(
     stream: &StreamName,
     when: &When,
 ) -> Result<Option<Snapshot>> {
-    let newest = async |count| {
+    let newest = |count| async move {
         let snapshots = repository.newest_snapshots(stream, count).await?;
         Ok(Newest { is_all: snapshots.len() < count, states: snapshots })
     };
@@ -57,13 +57,8 @@ pub(super) async fn resolve(
         When::Latest { back: 0 } => Some(None),
         When::Latest { .. } | When::Id(_) | When::Tag(_) | When::Verified => None,
     };
-    let of_point = async || {
-        let chosen = choose_point(repository, &stream.site, when).await?;
-        let chosen = chosen.ok_or_else(|| no_such_snapshot(&stream, when))?;
-        of_point_entry(repository, chosen, &stream.system, &selector.path, host_of).await
-    };
     if matches!(when, When::Tag(_) | When::Verified) {
-        return of_point().await;
+        return of_point(repository, &stream, selector, host_of).await;
     }
     let chosen = choose_snapshot(repository, &stream, when);
     let log_end =
@@ -71,7 +66,7 @@ pub(super) async fn resolve(
     let (chosen, log_end) = futures::try_join!(chosen, log_end)?;
     let Some(chosen) = chosen else {
         return match when {
-            When::Id(_) => of_point().await,
+            When::Id(_) => of_point(repository, &stream, selector, host_of).await,
             _ => Err(no_such_snapshot(&stream, when)),
         };
     };
@@ -90,6 +85,18 @@ pub(super) async fn resolve(
     system.position = position;
     system.items = Items::Logged(tree);
     Ok(Resolved::of_system(system))
+}
+
+/// Takes a system's state from the point that a selector means.
+async fn of_point(
+    repository: &Repository,
+    stream: &StreamName,
+    selector: &Selector,
+    host_of: HostOf<'_>,
+) -> Result<Resolved> {
+    let chosen = choose_point(repository, &stream.site, &selector.when).await?;
+    let chosen = chosen.ok_or_else(|| no_such_snapshot(stream, &selector.when))?;
+    of_point_entry(repository, chosen, &stream.system, &selector.path, host_of).await
 }
 
 /// Looks for a state that is later than a snapshot and not after `upto`.

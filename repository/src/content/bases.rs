@@ -1,4 +1,4 @@
-//! Which chunks a new chunk may resemble: those that lay where it lies now.
+//! Which chunks a new chunk may equal or resemble: those that lay where it lies now.
 //!
 //! An insertion shifts all that follows. So positions are compared after the shift that the last chunk
 //! found again has shown.
@@ -40,6 +40,15 @@ impl Previous {
 
     pub(super) fn is_empty(&self) -> bool {
         self.chunks.is_empty()
+    }
+
+    /// Returns a chunk of the extent as it was, where it has a place.
+    pub(super) fn get(&self, id: &ChunkId, length: u32) -> Option<&StoredChunk> {
+        let start = self.offsets.get(id)?;
+        let index = self.chunks.partition_point(|old| old.start < *start);
+        let chunk = self.chunks.get(index).map(|old| &old.chunk)?;
+        let is_meant = chunk.id == *id && chunk.length == length;
+        (is_meant && chunk.place.location().is_some()).then_some(chunk)
     }
 
     /// Takes note of a chunk that lies at `offset` now: if it was there before, it tells the shift.
@@ -133,6 +142,16 @@ mod tests {
         check("a:100", &[], u64::MAX, 100, "");
         // The largest overlaps, in their order.
         check("a:10 b:90 c:90 d:90 e:90 f:10", &[], 0, 380, "bcde");
+    }
+
+    #[test]
+    fn what_was_there_before_is_found() {
+        let previous =
+            Previous::new(&[chunk(b'a', 9, &[]), chunk(b'b', 5, b"a"), chunk(b'a', 9, &[])]);
+        let get = |name: u8, length| previous.get(&ChunkId([name; 32]), length);
+        assert_eq!(get(b'a', 9).map(|found| found.length), Some(9));
+        assert_eq!(get(b'b', 5).map(|found| found.bases.len()), Some(1));
+        assert!(get(b'b', 9).is_none() && get(b'c', 5).is_none());
     }
 
     #[test]

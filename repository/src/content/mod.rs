@@ -31,6 +31,9 @@ pub trait Shelf: Send + Sync {
     /// Returns the chunk where it resolves in the session's view; counts as reuse. Knows all that
     /// [`Shelf::put_pack`] was given, from when that returned.
     fn find_chunk(&self, id: &ChunkId, length: u32) -> Option<StoredChunk>;
+    /// Returns the chunk as the parent has it, where that may be taken over without being looked up;
+    /// none where something is condemned.
+    fn take_over(&self, chunk: &StoredChunk) -> Option<StoredChunk>;
     /// Returns the node's place where it resolves in the session's view.
     fn find_node(&self, id: &NodeId) -> Option<Place>;
     /// Takes a sealed pack to be put (and indexed). Waits while too much is in flight. Called where it

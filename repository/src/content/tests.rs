@@ -32,6 +32,10 @@ impl Shelf for MemoryShelf {
         known.get(id).filter(|chunk| chunk.length == length).cloned()
     }
 
+    fn take_over(&self, chunk: &StoredChunk) -> Option<StoredChunk> {
+        slots::lock(&self.known).get(&chunk.id).cloned()
+    }
+
     fn find_node(&self, _id: &NodeId) -> Option<Place> {
         None
     }

@@ -74,7 +74,8 @@ impl Unit {
         Self { writer, tickets: Vec::new(), extent: None, run: Vec::new(), run_bytes: 0 }
     }
 
-    /// Stores a small content whole, in a solid block. `previous` are chunks that it may resemble.
+    /// Stores a small content whole, in a solid block. `previous` are chunks of the session's parent that
+    /// it may equal or resemble.
     ///
     /// # Errors
     /// `Invalid` where it has more than 4 MiB; those of the store.
@@ -85,14 +86,13 @@ impl Unit {
         }
         let mut chunks = Vec::new();
         if !bytes.is_empty() {
-            let is_long_enough = bytes.len() >= DELTA_CONTENT_BYTES_MIN;
-            let previous = Previous::new(if is_long_enough { previous } else { &[] });
-            chunks.push(self.store(bytes, &previous, 0)?);
+            chunks.push(self.store(bytes, &Previous::new(previous), 0)?);
         }
         Ok(self.ticket(chunks))
     }
 
-    /// Begins an extent that is cut; follow with [`Unit::push`] and [`Unit::end`].
+    /// Begins an extent that is cut; follow with [`Unit::push`] and [`Unit::end`]. `previous` are the
+    /// chunks of the session's parent that lay there.
     pub fn begin(&mut self, class: ContentClass, previous: &[StoredChunk]) {
         self.extent = Some(Extent {
             cutter: Cutter::new(class, self.writer.keys()),
@@ -193,7 +193,7 @@ impl Unit {
             return Ok(Stored::Known(chunk));
         }
         // Looked up after the slot was made: what was handed over meanwhile is found.
-        if is_new && let Some(chunk) = self.writer.find(&id, bytes.len() as u32) {
+        if is_new && let Some(chunk) = self.find(&id, bytes.len() as u32, previous) {
             slot.place(chunk.clone());
             self.writer.slots().forget(&id);
             return Ok(Stored::Known(chunk));
@@ -209,6 +209,12 @@ impl Unit {
         self.run_bytes += entry.bytes.len();
         self.run.push(entry);
         Ok(Stored::OnItsWay(slot))
+    }
+
+    /// Finds a chunk: where it lay before, which takes no index, or anywhere.
+    fn find(&self, id: &ChunkId, length: u32, previous: &Previous) -> Option<StoredChunk> {
+        let taken_over = previous.get(id, length).and_then(|chunk| self.writer.take_over(chunk));
+        taken_over.or_else(|| self.writer.find(id, length))
     }
 
     /// Makes a delta of a chunk where that pays.

@@ -202,6 +202,11 @@ impl ContentWriter {
         self.0.shelf.find_chunk(id, length)
     }
 
+    /// Returns a chunk of the parent where it may be taken over without being looked up.
+    pub(super) fn take_over(&self, chunk: &StoredChunk) -> Option<StoredChunk> {
+        self.0.shelf.take_over(chunk)
+    }
+
     /// Lends a compressor.
     pub(super) fn with_compressor<T>(&self, work: impl FnOnce(&mut Compressor) -> T) -> T {
         let lent = lock(&self.0.compressors).pop();

@@ -59,14 +59,15 @@ pub async fn rebuild(repository: &Repository, domain: &str, context: &Context) -
     context.entropy.fill(&mut random);
     let mut segments = 0;
     let mut entries = Vec::new();
-    let mut contents = stream::iter(unknown.into_iter().map(async |(kind, name)| {
-        read_contents(repository.store(), repository.id(), &keys, kind, name)
-            .await
-            .map(Some)
-            .or_else(|error| match error.kind() {
+    let mut contents = stream::iter(unknown.into_iter().map(|(kind, name)| {
+        let (repository, keys) = (repository.clone(), keys.clone());
+        async move {
+            let read = read_contents(repository.store(), repository.id(), &keys, kind, name).await;
+            read.map(Some).or_else(|error| match error.kind() {
                 ErrorKind::Corrupt | ErrorKind::NotFound => Ok(None),
                 _ => Err(error),
             })
+        }
     }))
     .buffered(READS_MAX);
     loop {

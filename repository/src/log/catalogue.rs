@@ -129,9 +129,12 @@ impl Catalogue {
     ) -> Result<Self> {
         let mut catalogue = Self::default();
         let buckets = logs.into_iter().chain(segments);
-        let mut listed = stream::iter(buckets.map(async |bucket| {
-            let objects = repository.store().list(&bucket).await?;
-            Ok::<_, Error>((bucket.starts_with("logseg/"), objects))
+        let mut listed = stream::iter(buckets.map(|bucket| {
+            let store = repository.store().clone();
+            async move {
+                let objects = store.list(&bucket).await?;
+                Ok::<_, Error>((bucket.starts_with("logseg/"), objects))
+            }
         }))
         .buffer_unordered(LISTINGS_AT_ONCE);
         while let Some((is_segment, objects)) = listed.try_next().await? {

@@ -77,13 +77,16 @@ impl Repository {
             let digits = object.path.rsplit('/').next()?.split('-').next()?;
             Some((Number::from_digits(digits)?.get(), object.path))
         }))
-        .map(async |(first, path)| {
-            let object = self.store().get_limited(&path, RUN_BYTES_MAX).await?;
-            let body = open_object(self.keys(), ObjectType::LogBatch, &path, &object)?;
-            let base = RunRecord::decode(&body[..]).ok();
-            let base = base.and_then(|record| SessionId::from_path(&record.base));
-            let base = base.ok_or_else(|| corrupt(&path, "no beginning of a run"))?;
-            Ok::<_, Error>(LogRun { base, first, last: None })
+        .map(|(first, path)| {
+            let this = self.clone();
+            async move {
+                let object = this.store().get_limited(&path, RUN_BYTES_MAX).await?;
+                let body = open_object(this.keys(), ObjectType::LogBatch, &path, &object)?;
+                let base = RunRecord::decode(&body[..]).ok();
+                let base = base.and_then(|record| SessionId::from_path(&record.base));
+                let base = base.ok_or_else(|| corrupt(&path, "no beginning of a run"))?;
+                Ok::<_, Error>(LogRun { base, first, last: None })
+            }
         })
         .buffered(READS_AT_ONCE)
         .try_collect()
@@ -260,7 +263,7 @@ impl LogReader {
     }
 
     pub(super) fn into_stream(self) -> BoxStream<'static, Result<Stored>> {
-        stream::try_unfold(self, async |mut reader| {
+        stream::try_unfold(self, |mut reader| async move {
             let batches = reader.next().await?;
             Ok::<_, Error>(
                 batches.map(|batches| (stream::iter(batches.into_iter().map(Ok)), reader)),

@@ -55,13 +55,16 @@ impl Repository {
             let ids = paths.filter_map(PointId::from_path);
             found.extend(ids.map(|id| (id.number.get(), (id, prefix == "point/"))));
         }
-        let mut read = stream::iter(found.into_iter().map(async |(number, (id, is_whole))| {
-            let header = if is_whole {
-                self.point_with_header(&id).await.map(|(header, _)| header)
-            } else {
-                self.point_header(&id).await
-            };
-            (number, id, is_whole, header)
+        let mut read = stream::iter(found.into_iter().map(|(number, (id, is_whole))| {
+            let this = self.clone();
+            async move {
+                let header = if is_whole {
+                    this.point_with_header(&id).await.map(|(header, _)| header)
+                } else {
+                    this.point_header(&id).await
+                };
+                (number, id, is_whole, header)
+            }
         }))
         .buffered(READS_AT_ONCE);
         let mut report = ChainReport::default();

@@ -12,6 +12,7 @@ use model::{Error, ErrorKind, Result, SiteName, Timestamp};
 use super::record::{self, POINT_BYTES_MAX};
 use super::{Point, PointHeader, PointId};
 use crate::Repository;
+use crate::store::Listed;
 use crate::types::from_hex;
 
 /// How many listings run at the same time: one wave for a thousand chains.
@@ -157,10 +158,13 @@ impl Repository {
 
     /// Reads points together; certificates not met before are fetched in one more round trip.
     async fn read_points(&self, ids: Vec<PointId>) -> Result<SurveyedPoints> {
-        let read: Vec<(PointId, Result<_>)> = stream::iter(ids.into_iter().map(async |id| {
-            let object = self.store().get_limited(&id.object_path(), POINT_BYTES_MAX).await;
-            let opened = object.and_then(|object| record::open(self.keys(), &id, &object));
-            (id, opened)
+        let read: Vec<(PointId, Result<_>)> = stream::iter(ids.into_iter().map(|id| {
+            let this = self.clone();
+            async move {
+                let object = this.store().get_limited(&id.object_path(), POINT_BYTES_MAX).await;
+                let opened = object.and_then(|object| record::open(this.keys(), &id, &object));
+                (id, opened)
+            }
         }))
         .buffered(READS_AT_ONCE)
         .collect()
@@ -182,13 +186,16 @@ impl Repository {
             opened.into_iter().partition(|(_, _, unverified)| writers.insert(unverified.writer()));
         let mut verified = Vec::new();
         for opened in [firsts, others] {
-            let points = stream::iter(opened.into_iter().map(async |(id, point, unverified)| {
-                let signed = self.verify_all(vec![unverified]).await;
-                let point = signed.and_then(|signed| {
-                    let fault = || Error::new(ErrorKind::Internal, "read point", id.path());
-                    point.read(signed.first().ok_or_else(fault)?)
-                });
-                (id, point)
+            let points = stream::iter(opened.into_iter().map(|(id, point, unverified)| {
+                let this = self.clone();
+                async move {
+                    let signed = this.verify_all(vec![unverified]).await;
+                    let point = signed.and_then(|signed| {
+                        let fault = || Error::new(ErrorKind::Internal, "read point", id.path());
+                        point.read(signed.first().ok_or_else(fault)?)
+                    });
+                    (id, point)
+                }
             }));
             verified.extend(points.buffered(READS_AT_ONCE).collect::<Vec<_>>().await);
         }
@@ -236,10 +243,13 @@ impl Repository {
         let forgetful: BTreeSet<_> =
             forgets.directories.iter().filter_map(|path| last_part(path)).collect();
         let mut unlisted: Vec<Unlisted> =
-            stream::iter(chains.directories.iter().map(async |chain| {
-                let mut buckets = self.store().list_directories(chain).await?.directories;
-                buckets.reverse();
-                Ok::<_, Error>(Unlisted { chain: chain.clone(), buckets })
+            stream::iter(chains.directories.into_iter().map(|chain| {
+                let store = self.store().clone();
+                async move {
+                    let mut buckets = store.list_directories(&chain).await?.directories;
+                    buckets.reverse();
+                    Ok::<_, Error>(Unlisted { chain, buckets })
+                }
             }))
             .buffer_unordered(LISTINGS_AT_ONCE)
             .try_collect()
@@ -269,29 +279,29 @@ impl Repository {
 
     /// Lists buckets without what is forgotten of them.
     async fn list_buckets(&self, buckets: Vec<(String, bool)>) -> Result<Vec<Found>> {
-        let listed = stream::iter(buckets.into_iter().map(async |(bucket, has_forgets)| {
-            let forgets = bucket.replacen("point/", "forget-point/", 1);
-            let forgotten = async {
-                if has_forgets { self.store().list(&forgets).await } else { Ok(Vec::new()) }
-            };
-            let (points, forgotten) = futures::try_join!(self.store().list(&bucket), forgotten)?;
-            let mut created: BTreeMap<PointId, Timestamp> = points
-                .iter()
-                .filter_map(|p| {
-                    Some((PointId::from_path(p.path.strip_prefix("point/")?)?, p.modified))
-                })
-                .collect();
-            for forget in forgotten {
-                let path = forget.path.strip_prefix("forget-point/");
-                if let Some(id) = path.and_then(PointId::from_path) {
-                    created.remove(&id);
-                }
+        let listed = stream::iter(buckets.into_iter().map(|(bucket, has_forgets)| {
+            let store = self.store().clone();
+            async move {
+                let forgets = bucket.replacen("point/", "forget-point/", 1);
+                let forgotten =
+                    async { if has_forgets { store.list(&forgets).await } else { Ok(Vec::new()) } };
+                let (points, forgotten) = futures::try_join!(store.list(&bucket), forgotten)?;
+                Ok::<_, Error>(without_forgotten(&points, &forgotten))
             }
-            let found = created.into_iter().map(|(id, created)| Found { created, id });
-            Ok::<_, Error>(found.collect::<Vec<_>>())
         }));
         listed.buffer_unordered(LISTINGS_AT_ONCE).try_concat().await
     }
+}
+
+/// Takes what is forgotten out of a bucket.
+fn without_forgotten(points: &[Listed], forgotten: &[Listed]) -> Vec<Found> {
+    let id = |listed: &Listed, kind| PointId::from_path(listed.path.strip_prefix(kind)?);
+    let mut created: BTreeMap<PointId, Timestamp> =
+        points.iter().filter_map(|point| Some((id(point, "point/")?, point.modified))).collect();
+    for id in forgotten.iter().filter_map(|forget| id(forget, "forget-point/")) {
+        created.remove(&id);
+    }
+    created.into_iter().map(|(id, created)| Found { created, id }).collect()
 }
 
 /// Says whether an object is bad, and not the way to it.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use model::{Context, Error, ErrorKind, Result, SiteName};
+use model::{Context, Error, ErrorKind, Result, SiteName, Timestamp};
 use tokio::sync::Mutex;
 
 use super::record::{self, ENTRIES_MAX, NOTES_MAX, POINT_BYTES_MAX, Seal};
@@ -56,27 +56,46 @@ impl PointSealer {
         context.check("seal point")?;
         self.repository.check_writable()?;
         let draft = check(draft, &self.site)?;
-        let store_time = self.repository.store().now().await?;
+        let store = self.repository.store();
+        let (store_time, probe) = store.read_clock().await?;
         // Held while sealing: a chain has no gaps.
         let mut state = self.chain.lock().await;
         let chain = state.take().unwrap_or_else(|| Chain::open(context));
+        let encoded = self.encode(&chain, draft, store_time, context);
+        let create = async {
+            let (point, object, hash) = encoded?;
+            store.create(&point.id.object_path(), Bytes::from(object)).await?;
+            Ok((point, hash))
+        };
+        let (created, cleaned) = futures::join!(create, store.forget_probe(&probe));
+        let (point, hash) = created?;
+        *state = Some(Chain { next: chain.next + 1, previous: Some(hash), ..chain });
+        // The point stands; that the probe could not be removed is said all the same.
+        cleaned.map(|()| point)
+    }
+
+    /// Makes the object of a chain's next point.
+    fn encode(
+        &self,
+        chain: &Chain,
+        draft: PointDraft,
+        store_time: Timestamp,
+        context: &Context,
+    ) -> Result<(Point, Vec<u8>, [u8; 32])> {
         let number = Number::new(chain.next)
             .ok_or_else(|| Error::new(ErrorKind::Exhausted, "seal point of", self.site.as_str()))?;
         let id = PointId { site: self.site.clone(), chain: chain.id, number };
-        let path = id.object_path();
         let seal = Seal {
             coordinator_epoch: self.coordinator_epoch,
             previous: chain.previous,
             sealed: context.clock.now(),
             store_time: Some(store_time),
         };
-        let (point, object, hash) = record::encode(self.repository.keys(), id, draft, &seal)?;
-        if object.len() as u64 > POINT_BYTES_MAX {
+        let encoded = record::encode(self.repository.keys(), id, draft, &seal)?;
+        if encoded.1.len() as u64 > POINT_BYTES_MAX {
             return Err(refuse(&self.site, "it is larger than a point may be"));
         }
-        self.repository.store().create(&path, Bytes::from(object)).await?;
-        *state = Some(Chain { next: chain.next + 1, previous: Some(hash), ..chain });
-        Ok(point)
+        Ok(encoded)
     }
 }
 

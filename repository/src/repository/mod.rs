@@ -208,13 +208,19 @@ async fn candidate_slots(store: &Store, unlock: &Unlock) -> Result<Vec<FoundSlot
 async fn all_slots(store: &Store) -> Result<Vec<FoundSlot>> {
     let listed = store.list("key").await?;
     let ids = listed.iter().filter_map(|listed| listed.path.strip_prefix("key/")?.parse().ok());
-    stream::iter(ids.take(SLOTS_MAX).map(async |id: WriterId| match get_slot(store, id).await {
-        Ok(slot) => Ok(Some(slot)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+    let ids: Vec<WriterId> = ids.take(SLOTS_MAX).collect();
+    stream::iter(ids.into_iter().map(|id| {
+        let store = store.clone();
+        async move {
+            match get_slot(&store, id).await {
+                Ok(slot) => Ok(Some(slot)),
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            }
+        }
     }))
     .buffered(SMALL_REQUESTS_MAX)
-    .try_filter_map(async |slot| Ok(slot))
+    .try_filter_map(|slot| std::future::ready(Ok(slot)))
     .try_collect()
     .await
 }

@@ -126,13 +126,16 @@ impl Repository {
     /// `Corrupt` where a slot cannot be read; `Unavailable`, `Denied`.
     pub async fn slots(&self) -> Result<Vec<SlotInfo>> {
         let slots = self.own_slots().await?;
-        stream::iter(slots.iter().map(
-            async |slot| match self.certificate(slot.binding.slot).await {
-                Ok(certificate) => Ok(info(slot, Some(&certificate))),
-                Err(error) if error.kind() == ErrorKind::NotFound => Ok(info(slot, None)),
-                Err(error) => Err(error),
-            },
-        ))
+        stream::iter(slots.into_iter().map(|slot| {
+            let this = self.clone();
+            async move {
+                match this.certificate(slot.binding.slot).await {
+                    Ok(certificate) => Ok(info(&slot, Some(&certificate))),
+                    Err(error) if error.kind() == ErrorKind::NotFound => Ok(info(&slot, None)),
+                    Err(error) => Err(error),
+                }
+            }
+        }))
         .buffered(SMALL_REQUESTS_MAX)
         .try_collect()
         .await

@@ -77,11 +77,14 @@ impl Repository {
             .map(Unverified::writer)
             .filter(|writer| self.0.writers.get(*writer).is_none())
             .collect();
-        let () = stream::iter(missing.into_iter().map(async |writer| {
-            let certificate =
-                self.certificate(writer).await.map_err(|error| uncertified(writer, error))?;
-            self.0.writers.insert(writer, certificate.public_key);
-            Ok::<_, Error>(())
+        let () = stream::iter(missing.into_iter().map(|writer| {
+            let this = self.clone();
+            async move {
+                let certificate =
+                    this.certificate(writer).await.map_err(|error| uncertified(writer, error))?;
+                this.0.writers.insert(writer, certificate.public_key);
+                Ok::<_, Error>(())
+            }
         }))
         .buffer_unordered(SMALL_REQUESTS_MAX)
         .try_collect()

@@ -23,6 +23,8 @@ use crate::types::{Location, NodeId, PackKind, PackName, Place};
 
 /// How much is fetched with the first node of a pack, in bytes; it doubles each time.
 const PIECE_BYTES: u64 = 1 << 20;
+/// How much of what lies behind it is fetched with it: the next leaves.
+const BEHIND_BYTES: u64 = 512 << 10;
 /// The most that is fetched beyond what was asked for.
 const PIECE_BYTES_MAX: u64 = 8 << 20;
 /// What pieces and decoded nodes may take, as a part of the memory setting, and at least.
@@ -48,7 +50,8 @@ struct Inner {
 #[derive(Default)]
 struct Pack {
     fetches: u32,
-    length: Option<u64>,
+    /// Known from the first fetch on.
+    length: u64,
 }
 
 struct Cache {
@@ -117,20 +120,24 @@ impl NodeReader {
             return Ok(block);
         }
         let store = self.0.repository.store();
-        let piece = if known.fetches == 0 {
-            wanted.end.saturating_sub(PIECE_BYTES).min(wanted.start)..wanted.end
+        let (piece, bytes) = if known.fetches == 0 {
+            let start = wanted.end.saturating_sub(PIECE_BYTES).min(wanted.start);
+            let end = wanted.end.saturating_add(BEHIND_BYTES);
+            let (bytes, length) = store.get_upto(&path, start..end).await?;
+            if length < wanted.end {
+                return Err(Error::new(ErrorKind::Corrupt, "read tree node in", path)
+                    .detail("the pack ends before its place"));
+            }
+            known.length = length;
+            (start..end.min(length), bytes)
         } else {
-            let length = match known.length {
-                Some(length) => length,
-                None => store.head(&path).await?.size_bytes,
-            };
-            known.length = Some(length);
-            piece(&wanted, length, known.fetches).ok_or_else(|| {
+            let piece = piece(&wanted, known.length, known.fetches).ok_or_else(|| {
                 Error::new(ErrorKind::Corrupt, "read tree node in", &path)
                     .detail("the pack ends before its place")
-            })?
+            })?;
+            let bytes = store.get_range(&path, piece.clone()).await?;
+            (piece, bytes)
         };
-        let bytes = store.get_range(&path, piece.clone()).await?;
         known.fetches = known.fetches.saturating_add(1);
         let block = cut(&bytes, piece.start, &wanted);
         let length = bytes.len();

@@ -216,7 +216,7 @@ impl Shared {
     }
 
     /// Remembers what is in a pack from now on.
-    fn take_over(&self, pack: &SealedPack) -> Vec<Entry> {
+    fn remember(&self, pack: &SealedPack) -> Vec<Entry> {
         let is_delta = |entry: &&PackEntry| entry.kind == EntryKind::Delta;
         let deltas = pack.entries.iter().filter(is_delta).count();
         self.context.monitor.count(Counter::DeltaChunks, deltas as u64);
@@ -237,7 +237,7 @@ impl Shared {
         // The thread of a runtime that has only one must not wait: it is the one that uploads.
         let may_block = self.handle.runtime_flavor() == RuntimeFlavor::MultiThread;
         let permit = self.permit(pack.object.len(), may_block)?;
-        let entries = self.take_over(&pack);
+        let entries = self.remember(&pack);
         self.count_stored(pack.object.len() as u64);
         let this = self.this.clone();
         let upload = async move {
@@ -400,6 +400,11 @@ impl Shelf for Shared {
         }
     }
 
+    fn take_over(&self, chunk: &StoredChunk) -> Option<StoredChunk> {
+        // All that a parent holds resolves then, as `Session::reuse` says; the index stays closed.
+        self.condemned.is_empty().then(|| chunk.clone())
+    }
+
     fn find_node(&self, id: &NodeId) -> Option<Place> {
         self.resolve_node(id).map(Place::Known)
     }
@@ -407,7 +412,7 @@ impl Shelf for Shared {
     fn put_pack(&self, pack: SealedPack, memory: &PackMemory) -> Result<()> {
         self.check()?;
         let permit = self.permit(pack.object.len(), true)?;
-        let entries = self.take_over(&pack);
+        let entries = self.remember(&pack);
         self.count_stored(pack.object.len() as u64);
         let (store, memory) = (self.repository.store().clone(), memory.clone());
         let upload = async move {

@@ -10,6 +10,7 @@ use model::{ContentClass, ErrorKind};
 
 use super::testing::*;
 use super::*;
+use crate::content::Shelf as _;
 use crate::gc::{Stage, gc_path, seal_set};
 use crate::snapshot::{forget_path, session_path};
 use crate::tree::TreeBuilder;
@@ -189,6 +190,7 @@ async fn what_is_condemned_is_stored_again_and_never_referred_to() {
     let session = fixture.begin().await;
     assert_eq!(session.parent().map(|parent| &parent.id), Some(&first.id));
     assert!(session.checks_reuse());
+    assert!(chunks.iter().all(|chunk| session.shared.take_over(chunk).is_none()));
     let place = &first.root.node.as_ref().expect("root").1;
     assert!(!session.may_reuse(place));
     // The parent's tree can be read; what it names does not resolve.
@@ -219,6 +221,29 @@ async fn what_is_condemned_is_stored_again_and_never_referred_to() {
     let path = gc_path(number, Stage::Done);
     fixture.repository.store().create(&path, done.into()).await.expect("create");
     assert!(!fixture.begin().await.checks_reuse());
+}
+
+/// What is read again and is as it was is stored nowhere and looked up nowhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_as_the_parent_has_it_opens_no_index() {
+    let fixture = Fixture::new(41).await;
+    let session = fixture.begin().await;
+    let chunks = put_contents(&session, &CONTENTS);
+    let root = build(&session, &chunks).await;
+    session.commit(root, draft()).await.expect("commit");
+    let session = fixture.begin().await;
+    let mut unit = session.writer().unit();
+    for (content, chunk) in CONTENTS.iter().zip(&chunks) {
+        let content = bytes::Bytes::from_static(content);
+        unit.whole(content, std::slice::from_ref(chunk)).expect("store");
+    }
+    let stored = unit.finish().expect("finish").concat();
+    let places = |chunks: &[StoredChunk]| -> Vec<_> {
+        chunks.iter().map(|chunk| (chunk.id, chunk.place.location())).collect()
+    };
+    assert_eq!(places(&stored), places(&chunks));
+    assert!(session.shared.index.opened().is_none());
+    session.abandon().await.expect("abandon");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -214,10 +214,11 @@ impl Repository {
     }
 
     async fn list_all(&self, directories: &[String]) -> Result<Vec<String>> {
-        let listings: Vec<_> = stream::iter(directories.iter().map(|path| self.store().list(path)))
-            .buffered(LISTS_MAX)
-            .try_collect()
-            .await?;
+        let listings = stream::iter(directories.to_vec()).map(|path| {
+            let store = self.store().clone();
+            async move { store.list(&path).await }
+        });
+        let listings: Vec<_> = listings.buffered(LISTS_MAX).try_collect().await?;
         Ok(listings.into_iter().flatten().map(|listed| listed.path).collect())
     }
 
@@ -227,17 +228,20 @@ impl Repository {
         &self,
         ids: &[SessionId],
     ) -> Result<Vec<(SessionId, Result<Commit>)>> {
-        let objects = stream::iter(ids.iter().map(async |id| {
-            let path = snapshot_path(id);
-            match self.store().get_limited(&path, SNAPSHOT_BYTES_MAX).await {
-                Ok(object) => Ok(Some((id.clone(), path, object))),
-                Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-                Err(error) if error.kind() == ErrorKind::Exhausted => {
-                    Ok(Some((id.clone(), path, Bytes::new())))
+        let objects = stream::iter(ids.to_vec()).map(|id| {
+            let store = self.store().clone();
+            async move {
+                let path = snapshot_path(&id);
+                match store.get_limited(&path, SNAPSHOT_BYTES_MAX).await {
+                    Ok(object) => Ok(Some((id, path, object))),
+                    Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                    Err(error) if error.kind() == ErrorKind::Exhausted => {
+                        Ok(Some((id, path, Bytes::new())))
+                    }
+                    Err(error) => Err(error),
                 }
-                Err(error) => Err(error),
             }
-        }));
+        });
         let objects: Vec<_> = objects.buffered(READS_MAX).try_collect().await?;
         let objects: Vec<_> = objects.into_iter().flatten().collect();
         let mut errors = Vec::with_capacity(objects.len());

@@ -20,7 +20,9 @@ use bytes::{Bytes, BytesMut};
 use futures::{StreamExt as _, TryStreamExt as _};
 use model::{Context, Error, ErrorKind, Result, Timestamp};
 use object_store::path::Path;
-use object_store::{GetResult, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutPayload};
+use object_store::{
+    GetOptions, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutPayload,
+};
 
 pub use attach::Attach;
 pub use stats::StoreStats;
@@ -359,15 +361,53 @@ impl Store {
     /// # Errors
     /// As [`Store::create`].
     pub async fn now(&self) -> Result<Timestamp> {
-        let path = format!("probe/{}", self.random_name());
-        self.create(&path, Bytes::from_static(b"now")).await?;
-        let now = self.head(&path).await?.modified;
-        self.forget_probe(&path).await?;
+        let (now, probe) = self.read_clock().await?;
+        self.forget_probe(&probe).await?;
         Ok(now)
     }
 
+    /// Returns the store's own time, and the path of the probe that told it: to be removed by
+    /// [`Store::forget_probe`], beside whatever comes next.
+    pub(crate) async fn read_clock(&self) -> Result<(Timestamp, String)> {
+        let path = format!("probe/{}", self.random_name());
+        self.create(&path, Bytes::from_static(b"now")).await?;
+        let now = self.head(&path).await?.modified;
+        Ok((now, path))
+    }
+
+    /// Reads a range as far as the object reaches; returns its whole size as well.
+    ///
+    /// # Errors
+    /// As [`Store::get_range`]; the range has to begin within the object.
+    pub(crate) async fn get_upto(&self, path: &str, range: Range<u64>) -> Result<(Bytes, u64)> {
+        let location = self.location("get range of object", path)?;
+        let size_max = range.end.saturating_sub(range.start);
+        let mut tries = self.tries();
+        loop {
+            self.0.counters.get();
+            let options = GetOptions { range: Some(range.clone().into()), ..GetOptions::default() };
+            let error = match self.0.object_store.get_opts(&location, options).await {
+                Ok(found) => {
+                    let size_bytes = found.meta.size;
+                    match self.collect(found, size_max).await {
+                        Ok(Some(bytes)) => return Ok((bytes, size_bytes)),
+                        Ok(None) => return Err(self.too_large(path, size_max)),
+                        Err(error) => self.get_error(path, error),
+                    }
+                }
+                Err(error) => self.get_error(path, error),
+            };
+            if error.kind() == ErrorKind::Unavailable
+                && self.head(path).await?.size_bytes <= range.start
+            {
+                return Err(self.too_short(path));
+            }
+            tries.pause(error).await?;
+        }
+    }
+
     /// Removes a probe; a writer that may not delete leaves it for the collector.
-    async fn forget_probe(&self, path: &str) -> Result<()> {
+    pub(crate) async fn forget_probe(&self, path: &str) -> Result<()> {
         match self.delete(path).await {
             Err(error) if error.kind() != ErrorKind::Denied => Err(error),
             _ => Ok(()),

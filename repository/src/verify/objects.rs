@@ -116,7 +116,8 @@ impl Run<'_> {
     /// Checks all objects below one name.
     async fn check_directory(&self, directory: &str, collected: &mut Collected) -> Result<()> {
         let listed = self.repository.store().list(directory).await?;
-        let mut seen = stream::iter(listed.iter().map(|object| self.check_object(&object.path)))
+        let mut seen = stream::iter(listed)
+            .map(|object| async move { self.check_object(&object.path).await })
             .buffered(READS_AT_ONCE);
         while let Some(seen) = seen.try_next().await? {
             match seen {

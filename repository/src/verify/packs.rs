@@ -82,9 +82,9 @@ impl Packs {
         for (kind, top) in [(PackKind::Data, "pack"), (PackKind::Meta, "meta")] {
             let buckets = store.list_directories(top).await?;
             run.count_unknown(buckets.objects.len() as u64);
-            let mut lists =
-                stream::iter(buckets.directories.iter().map(|bucket| store.list(bucket)))
-                    .buffer_unordered(LISTS_AT_ONCE);
+            let lists = stream::iter(buckets.directories)
+                .map(|bucket| async move { store.list(&bucket).await });
+            let mut lists = lists.buffer_unordered(LISTS_AT_ONCE);
             while let Some(listed) = lists.try_next().await? {
                 run.context.check("list packs")?;
                 for object in listed {
