@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn small_contents_share_a_unit_and_a_large_one_ends_it() {
         check("1 2 3", "3");
-        check("500 500 500 1", "3 1");
+        check("500 500 500 500 500 1", "5 1");
         check("1 2 600 3 4", "3 2");
         check("= = 4096 = =", "3 2");
         check("600 600", "1 1");

@@ -185,7 +185,7 @@ async fn what_was_stored_is_read_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn small_contents_share_blocks() {
     let fixture = Fixture::new(32 << 20).await;
-    let contents: Vec<_> = (0..500).map(|n| text_bytes(n, 3000)).collect();
+    let contents: Vec<_> = (0..1000).map(|n| text_bytes(n, 3000)).collect();
     let stored =
         fixture.store_whole(contents.iter().map(|c| (c.clone(), Vec::new())).collect()).await;
     for (content, chunks) in contents.iter().zip(&stored) {
@@ -198,7 +198,7 @@ async fn small_contents_share_blocks() {
         .filter_map(|chunk| chunk.place.location())
         .map(|location| location.block_offset)
         .collect();
-    assert_eq!(blocks.len(), 2, "1.5 MB in solid blocks of 1 MiB");
+    assert_eq!(blocks.len(), 2, "3 MB in solid blocks of 2 MiB");
     // All of it in one request.
     let reader = fixture.reader();
     let before = fixture.shelf.store.stats().gets;

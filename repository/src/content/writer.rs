@@ -258,13 +258,8 @@ impl ContentWriter {
                     open.packs += 1;
                     let entropy = PackSalt { salt, number: open.packs };
                     let object = memory.take();
-                    let mut builder = PackBuilder::in_memory(
-                        object,
-                        PackKind::Data,
-                        *repository,
-                        keys,
-                        &entropy,
-                    );
+                    let mut builder =
+                        PackBuilder::in_memory(object, PackKind::Data, *repository, keys, &entropy);
                     builder.reserve(pack_bytes + pack_bytes / 16);
                     OpenPack { builder, name: Arc::default() }
                 }
