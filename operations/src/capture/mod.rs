@@ -13,6 +13,7 @@ mod plan;
 mod problems;
 mod run;
 mod stripes;
+mod threads;
 pub mod units;
 mod work;
 

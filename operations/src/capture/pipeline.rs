@@ -10,9 +10,10 @@ use std::sync::atomic::Ordering;
 use model::{Context, Counter, Error, ErrorKind, ItemKey, Result};
 use repository::types::Record;
 use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use super::entries::{Chooser, Entries};
+use super::threads::Threads;
 use super::units::{Grouping, Unit};
 use super::work::{Outcome, Tools, unread};
 
@@ -40,13 +41,33 @@ pub struct Tally {
 pub type Records = Vec<(ItemKey, Record)>;
 
 enum Pending {
-    Done(Vec<Outcome>, usize),
-    Working(JoinHandle<Result<Vec<Outcome>>>, usize),
+    Done(Result<Vec<Outcome>>, usize),
+    Working(oneshot::Receiver<Result<Vec<Outcome>>>, usize),
+}
+
+impl Pending {
+    /// Says whether it is done, without waiting.
+    fn is_done(&mut self) -> bool {
+        if let Self::Working(receiver, held_bytes) = self {
+            let done = match receiver.try_recv() {
+                Ok(outcomes) => outcomes,
+                Err(TryRecvError::Empty) => return false,
+                Err(TryRecvError::Closed) => Err(given_up()),
+            };
+            *self = Self::Done(done, *held_bytes);
+        }
+        true
+    }
+}
+
+fn given_up() -> Error {
+    Error::new(ErrorKind::Internal, "read content", "").detail("the thread that read it gave up")
 }
 
 /// Carries out what is to be done.
 pub struct Pipeline<'t> {
     tools: Arc<Tools>,
+    threads: Threads,
     permits: Arc<Semaphore>,
     grouping: Grouping,
     queue: VecDeque<Pending>,
@@ -58,9 +79,13 @@ pub struct Pipeline<'t> {
 
 impl<'t> Pipeline<'t> {
     /// Begins; at most `parallel` units are worked on at once.
-    pub fn new(tools: Tools, parallel: usize, tally: &'t mut Tally) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// `Exhausted` where no threads can be had.
+    pub fn new(tools: Tools, parallel: usize, tally: &'t mut Tally) -> Result<Self> {
+        Ok(Self {
             tools: Arc::new(tools),
+            threads: Threads::start(parallel.max(1))?,
             permits: Arc::new(Semaphore::new(parallel.max(1))),
             grouping: Grouping::default(),
             queue: VecDeque::new(),
@@ -68,7 +93,7 @@ impl<'t> Pipeline<'t> {
             is_listed: false,
             unavailable_in_a_row: 0,
             tally,
-        }
+        })
     }
 
     /// Returns the next records; none at the end.
@@ -82,11 +107,7 @@ impl<'t> Pipeline<'t> {
         chooser: &Chooser<'_>,
     ) -> Result<Option<Records>> {
         loop {
-            let is_due = match self.queue.front() {
-                Some(Pending::Done(..)) => true,
-                Some(Pending::Working(handle, _)) => handle.is_finished(),
-                None => false,
-            };
+            let is_due = self.queue.front_mut().is_some_and(Pending::is_done);
             if is_due || self.is_listed || self.waiting_bytes >= WAITING_BYTES_MAX {
                 return self.take().await;
             }
@@ -109,8 +130,8 @@ impl<'t> Pipeline<'t> {
     pub async fn stop(&mut self) {
         self.tools.context.cancel.cancel();
         for pending in self.queue.drain(..) {
-            if let Pending::Working(handle, _) = pending {
-                let _ = handle.await;
+            if let Pending::Working(receiver, _) = pending {
+                let _ = receiver.await;
             }
         }
         self.tally.read_bytes += self.tools.read_bytes.swap(0, Ordering::Relaxed);
@@ -144,7 +165,7 @@ impl<'t> Pipeline<'t> {
         self.waiting_bytes += held_bytes;
         if !unit.reads() {
             let outcomes = unread(unit, self.tools.class);
-            self.queue.push_back(Pending::Done(outcomes, held_bytes));
+            self.queue.push_back(Pending::Done(Ok(outcomes), held_bytes));
             return Ok(());
         }
         let permit = cancellable(&self.tools.context, "read content", async {
@@ -155,24 +176,23 @@ impl<'t> Pipeline<'t> {
         });
         let permit = permit.await?;
         let tools = Arc::clone(&self.tools);
-        let handle = tokio::task::spawn_blocking(move || {
+        let (sender, receiver) = oneshot::channel();
+        self.threads.run(move || {
             let outcomes = tools.carry_out(unit);
             drop(permit);
-            outcomes
-        });
-        self.queue.push_back(Pending::Working(handle, held_bytes));
+            // Nobody waits for it any more where the capture has failed.
+            let _ = sender.send(outcomes);
+        })?;
+        self.queue.push_back(Pending::Working(receiver, held_bytes));
         Ok(())
     }
 
     async fn take(&mut self) -> Result<Option<Records>> {
         let (outcomes, held_bytes) = match self.queue.pop_front() {
             None => return Ok(None),
-            Some(Pending::Done(outcomes, held_bytes)) => (outcomes, held_bytes),
-            Some(Pending::Working(handle, held_bytes)) => {
-                let done = handle.await.map_err(|error| {
-                    Error::new(ErrorKind::Internal, "read content", "").because(error)
-                });
-                (done??, held_bytes)
+            Some(Pending::Done(outcomes, held_bytes)) => (outcomes?, held_bytes),
+            Some(Pending::Working(receiver, held_bytes)) => {
+                (receiver.await.unwrap_or_else(|_| Err(given_up()))?, held_bytes)
             }
         };
         self.waiting_bytes = self.waiting_bytes.saturating_sub(held_bytes);

@@ -246,7 +246,7 @@ impl Run<'_> {
             take_over(session, &chooser, upto, &mut builder).await?;
         }
         let may_checkpoint = chooser.trust.stored_epoch == chooser.trust.source_epoch;
-        let mut pipeline = Pipeline::new(self.tools(session, cut), self.parallel(), tally);
+        let mut pipeline = Pipeline::new(self.tools(session, cut), self.parallel(), tally)?;
         let built: Result<Option<ItemKey>> = async {
             while let Some(records) = pipeline.next(joined, &chooser).await? {
                 push(&mut builder, records).await?;
@@ -290,7 +290,7 @@ impl Run<'_> {
         let resolve = |extent: &StoredExtent| session.reuse(extent);
         let chooser = self.chooser(session, &resolve);
         let mut upserted = Upserted::new(&parent, &edits);
-        let mut pipeline = Pipeline::new(self.tools(session, cut), self.parallel(), tally);
+        let mut pipeline = Pipeline::new(self.tools(session, cut), self.parallel(), tally)?;
         let nodes = session.nodes().clone();
         let builder = TreeBuilder::new(session.keys(), &nodes);
         let root = {
