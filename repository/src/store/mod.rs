@@ -21,7 +21,8 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use model::{Context, Error, ErrorKind, Result, Timestamp};
 use object_store::path::Path;
 use object_store::{
-    GetOptions, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutPayload,
+    GetOptions, GetResult, GetResultPayload, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode,
+    PutPayload,
 };
 
 pub use attach::Attach;
@@ -197,6 +198,13 @@ impl Store {
         found: GetResult,
         size_max: u64,
     ) -> Result<Option<Bytes>, object_store::Error> {
+        if let GetResultPayload::File(..) = found.payload {
+            // A local file as a stream comes in pieces of a few kilobytes; whole, it is read at once, and
+            // no more of it than its head said.
+            let bytes = found.bytes().await?;
+            self.0.counters.received(bytes.len());
+            return Ok(Some(bytes).filter(|bytes| bytes.len() as u64 <= size_max));
+        }
         let expected = found.range.end.saturating_sub(found.range.start);
         let mut body = found.into_stream();
         let mut collected = BytesMut::new();
