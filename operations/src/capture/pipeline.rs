@@ -18,7 +18,7 @@ use super::units::{Grouping, Unit};
 use super::work::{Outcome, Tools, unread};
 
 /// About how much memory entries take that wait for those before them.
-const WAITING_BYTES_MAX: usize = 4 << 20;
+const WAITING_BYTES_MAX: usize = 1 << 20;
 /// After this many items in a row that were unavailable the source as a whole is.
 const UNAVAILABLE_IN_A_ROW_MAX: u32 = 100;
 
