@@ -122,12 +122,12 @@ mod tests {
 
     #[test]
     fn places_follow_conventions() {
-        let folder = Path::new("/work");
+        let folder = Path::new("/srv/site");
         let environment = Environment::of_pairs(folder, &[("HOME", "/home/a")]);
         assert_eq!(environment.cache_folder(), Some("/home/a/.cache/lifeboat".into()));
         let places = environment.policy_places();
         let expected = [
-            "/work/lifeboat.toml",
+            "/srv/site/lifeboat.toml",
             "/home/a/.config/lifeboat/lifeboat.toml",
             "/etc/lifeboat/lifeboat.toml",
         ];
@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(environment.cache_folder(), Some("/c/lifeboat".into()));
         assert_eq!(environment.policy_places()[1], Path::new("/x/lifeboat/lifeboat.toml"));
         let environment = Environment::of_pairs(folder, &[("LIFEBOAT_CACHE", "cache")]);
-        assert_eq!(environment.cache_folder(), Some("/work/cache".into()));
+        assert_eq!(environment.cache_folder(), Some("/srv/site/cache".into()));
         assert_eq!(Environment::of_pairs(folder, &[]).cache_folder(), None);
     }
 
