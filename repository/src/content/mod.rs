@@ -18,7 +18,7 @@ mod writer;
 
 use model::Result;
 
-pub use locate::{IndexLocate, Locate};
+pub use locate::Locate;
 pub use reader::ChunkReader;
 pub use unit::{Ticket, Unit};
 pub use writer::{ContentWriter, PackMemory, WriterOptions};
