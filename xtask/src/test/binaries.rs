@@ -44,6 +44,9 @@ pub fn build(workspace: &Workspace, tier: Tier, area: Option<&str>) -> Result<Ve
     let mut command = host::cargo()?;
     command.current_dir(&workspace.root).args(["test", "--locked", "--no-run"]);
     command.arg("--message-format=json-render-diagnostics");
+    if tier == Tier::Full {
+        command.args(["--profile", "full"]);
+    }
     command.args(if tier == Tier::Fast { &["--lib", "--bins"][..] } else { &["--all-targets"] });
     for member in workspace.members().filter(|member| areas::contains(area, &member.name)) {
         command.args(["--package", &member.name]);
