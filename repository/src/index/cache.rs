@@ -2,24 +2,25 @@
 //!
 //! A cache file holds nothing that the repository does not: it may be deleted at any time, and one that
 //! is damaged is thrown away and fetched again. Every page has a checksum, which is compared each time
-//! the page is read, so that opening a file costs its head alone. A file is written under another name
-//! and renamed.
+//! the page is read from the disk, so that opening a file costs its head alone. A file is written under
+//! another name and renamed.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use model::{Error, ErrorKind, Result};
 
+use super::pages::{PAGE_BYTES, Pages};
 use super::segment::{SEGMENT_BYTES_MAX, Segment};
 use crate::store::io_kind;
 use crate::types::hex;
 
 const MAGIC: [u8; 8] = *b"LBCACHE0";
-const PAGE_BYTES: usize = 4096;
 /// Magic, length of the body, number of fences, checksum of the head.
 const FIXED_BYTES: usize = 8 + 8 + 8 + 32;
 
@@ -42,6 +43,9 @@ struct Cached {
     checksums: Vec<u64>,
     fences: Vec<u64>,
     is_damaged: AtomicBool,
+    /// Tells its pages among those of all files that are kept.
+    number: usize,
+    pages: Arc<Pages>,
 }
 
 impl Body {
@@ -108,6 +112,9 @@ impl Body {
             Place::Memory(bytes) => return Ok(bytes.slice(range)),
             Place::File(cached) => cached,
         };
+        if let Some(kept) = cached.pages.get(cached.number, &range) {
+            return Ok(kept);
+        }
         let first_page = range.start / PAGE_BYTES;
         let start = first_page * PAGE_BYTES;
         let end = range.end.next_multiple_of(PAGE_BYTES).min(cached.length);
@@ -120,31 +127,36 @@ impl Body {
                 return Err(self.corrupt("its cache file is damaged"));
             }
         }
+        cached.pages.keep(cached.number, first_page, &pages);
         let pages = Bytes::from(pages);
         Ok(pages.slice(range.start - start..range.end - start))
     }
 }
 
 /// The segments of one domain of one repository in a cache folder.
-#[derive(Debug, Clone)]
-pub(crate) struct Folder(PathBuf);
+#[derive(Clone)]
+pub(crate) struct Folder {
+    path: PathBuf,
+    pages: Arc<Pages>,
+}
 
 impl Folder {
     /// Names the folder; it is made when the first file is.
     pub(crate) fn new(cache: &Path, repository: &str, tag: &str) -> Self {
-        Self(cache.join(repository).join("index").join(tag))
+        let path = cache.join(repository).join("index").join(tag);
+        Self { path, pages: Arc::new(Pages::new()) }
     }
 
     fn path(&self, name: &str) -> PathBuf {
         let hash = blake3::hash(name.as_bytes());
         let (short, _) = hash.as_bytes().split_at(16);
-        self.0.join(format!("{}.segment", hex(short)))
+        self.path.join(format!("{}.segment", hex(short)))
     }
 
     /// Opens the file of an object; none where there is none or it is not whole.
     pub(crate) fn open(&self, name: &str) -> Option<Segment> {
         let path = self.path(name);
-        let cached = open_file(&path, name)?;
+        let cached = open_file(&path, name, &self.pages)?;
         let body = Body { name: name.to_owned(), place: Place::File(cached) };
         let opened = Segment::open(body).ok();
         if opened.is_none() {
@@ -171,7 +183,7 @@ impl Folder {
         let number = TEMPORARY.fetch_add(1, Ordering::Relaxed);
         let path = self.path(name);
         let temporary = path.with_extension(format!("{}-{number}.new", std::process::id()));
-        let written = fs::create_dir_all(&self.0)
+        let written = fs::create_dir_all(&self.path)
             .and_then(|()| File::create(&temporary))
             .and_then(|mut file| {
                 file.write_all(&head(name, plaintext, fences))?;
@@ -188,7 +200,7 @@ impl Folder {
     /// Removes the files of objects that are no longer listed.
     pub(crate) fn keep_only<'n>(&self, names: impl Iterator<Item = &'n str>) {
         let kept: std::collections::HashSet<_> = names.map(|name| self.path(name)).collect();
-        let Ok(entries) = fs::read_dir(&self.0) else { return };
+        let Ok(entries) = fs::read_dir(&self.path) else { return };
         for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
             let is_segment = path.extension().is_some_and(|extension| extension == "segment");
             if is_segment && !kept.contains(&path) {
@@ -224,7 +236,8 @@ fn head_checksum(name: &str, lengths: &[u8], tables: &[u8]) -> [u8; 32] {
     *hasher.update(lengths).update(tables).finalize().as_bytes()
 }
 
-fn open_file(path: &Path, name: &str) -> Option<Cached> {
+fn open_file(path: &Path, name: &str, pages: &Arc<Pages>) -> Option<Cached> {
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
     let mut file = File::open(path).ok()?;
     let mut fixed = [0; FIXED_BYTES];
     file.read_exact(&mut fixed).ok()?;
@@ -236,19 +249,19 @@ fn open_file(path: &Path, name: &str) -> Option<Cached> {
     if *magic != MAGIC || length > SEGMENT_BYTES_MAX || fences > SEGMENT_BYTES_MAX {
         return None;
     }
-    let pages = length.div_ceil(PAGE_BYTES);
-    let starts_at = FIXED_BYTES + 8 * (pages + fences);
+    let page_count = length.div_ceil(PAGE_BYTES);
+    let starts_at = FIXED_BYTES + 8 * (page_count + fences);
     if file.metadata().ok()?.len() != (starts_at + length) as u64 {
         return None;
     }
-    let mut tables = vec![0; 8 * (pages + fences)];
+    let mut tables = vec![0; 8 * (page_count + fences)];
     file.read_exact(&mut tables).ok()?;
     if head_checksum(name, lengths, &tables) != *expected {
         return None;
     }
     let numbers = tables.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes));
     let mut checksums: Vec<u64> = numbers.collect();
-    let fences = checksums.split_off(pages);
+    let fences = checksums.split_off(page_count);
     Some(Cached {
         file,
         path: path.to_owned(),
@@ -257,6 +270,8 @@ fn open_file(path: &Path, name: &str) -> Option<Cached> {
         checksums,
         fences,
         is_damaged: AtomicBool::new(false),
+        number: NUMBER.fetch_add(1, Ordering::Relaxed),
+        pages: Arc::clone(pages),
     })
 }
 

@@ -8,6 +8,7 @@
 //! [`docs/security.md`]: ../../../docs/security.md
 
 mod cache;
+mod pages;
 pub mod rebuild;
 pub(crate) mod segment;
 #[cfg(test)]

@@ -45,11 +45,7 @@ pub(crate) type Prefix = [u8; PREFIX_BYTES];
 
 /// Returns the part of an id that is compared.
 pub(crate) fn prefix(id: &[u8; 32]) -> Prefix {
-    let mut prefix = [0; PREFIX_BYTES];
-    for (to, from) in prefix.iter_mut().zip(id) {
-        *to = *from;
-    }
-    prefix
+    id.first_chunk().copied().unwrap_or_default()
 }
 
 /// An entry on its way into a segment.
@@ -327,12 +323,13 @@ impl Segment {
             self.fences.iter().enumerate().skip(first).take_while(|(_, fence)| **fence <= key)
         {
             let records = self.group(group)?;
-            for record in records.as_chunks::<RECORD_BYTES>().0 {
-                if record_prefix(record) == *wanted {
-                    let (pack_kind, entry) = self.resolve(record)?;
-                    if pack_kind == kind {
-                        found.push(entry);
-                    }
+            let records = records.as_chunks::<RECORD_BYTES>().0;
+            let at = records.partition_point(|record| record_prefix(record) < *wanted);
+            let equal = records.iter().skip(at);
+            for record in equal.take_while(|record| record_prefix(record) == *wanted) {
+                let (pack_kind, entry) = self.resolve(record)?;
+                if pack_kind == kind {
+                    found.push(entry);
                 }
             }
         }

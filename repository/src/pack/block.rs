@@ -8,7 +8,7 @@
 use bytes::{Bytes, BytesMut};
 use model::{Error, ErrorKind, Result};
 
-use super::compress::{self, Compressor, LEVEL_FAST};
+use super::compress::{self, Compressor, Decompressor, LEVEL_FAST};
 use super::{BlockEntry, EntryKind, SealedBlock};
 use crate::crypto::{DomainKeys, Sealer, Siv, TAG_BYTES};
 use crate::tree::NODE_BYTES_MAX;
@@ -132,6 +132,31 @@ impl Opened {
     }
 }
 
+/// As [`Opened`], in memory that is somebody else's.
+#[derive(Debug)]
+pub(super) struct OpenedIn<'b> {
+    method: u8,
+    length: usize,
+    directory: &'b [u8],
+    body: &'b [u8],
+}
+
+impl<'b> OpenedIn<'b> {
+    /// As [`Opened::decode`]; uses the memory of a decompressor that was used before.
+    pub(super) fn decode<'d: 'b>(&self, decompressor: &'d mut Decompressor) -> Option<&'b [u8]> {
+        match self.method {
+            METHOD_STORED if self.body.len() == self.length => Some(self.body),
+            METHOD_ZSTD => decompressor.decompress(self.body, self.length),
+            _ => None,
+        }
+    }
+
+    /// As [`Opened::entries`].
+    pub(super) fn entries(&self) -> Option<Vec<BlockEntry>> {
+        decode_directory(&Bytes::copy_from_slice(self.directory), self.length)
+    }
+}
+
 impl BlockCipher {
     /// Makes the cipher of a kind of packs of one domain.
     pub fn new(kind: PackKind, repository: RepositoryId, keys: &DomainKeys) -> Self {
@@ -205,21 +230,36 @@ impl BlockCipher {
     /// # Errors
     /// `Corrupt`; `WrongKey` where it is of a key epoch that is not at hand.
     pub(crate) fn open(&self, mut block: BytesMut) -> Result<Opened> {
-        let header =
-            BlockHeader::parse(&block).ok_or_else(|| corrupt("there is no block in this place"))?;
-        if block.len() != BLOCK_HEADER_BYTES + header.sealed_length {
-            return Err(corrupt("it has another length than its place says"));
-        }
-        let bound = BlockHeader::bound(header.epoch, header.sealed_length as u32);
+        let length = self.unseal(&mut block)?.len();
         let mut text = block.split_off(BLOCK_HEADER_BYTES);
-        let length = self
-            .sealer()
-            .open(header.epoch, &self.aad(&bound), &Siv(header.siv), &mut text)
-            .map_err(|error| Error::new(error.kind(), "open block", "").because(error))?
-            .len();
         text.truncate(length);
         split_inner(text.freeze(), block_bytes_max(self.kind))
             .ok_or_else(|| corrupt("its inner lengths make no sense"))
+    }
+
+    /// As [`BlockCipher::open`], for a block that is a part of something larger.
+    pub(super) fn open_in<'b>(&self, block: &'b mut [u8]) -> Result<OpenedIn<'b>> {
+        let text: &[u8] = self.unseal(block)?;
+        let inner = parse_inner(text, block_bytes_max(self.kind));
+        let opened = inner.and_then(|(method, length, body_at)| {
+            let (head, body) = text.split_at_checked(body_at)?;
+            Some(OpenedIn { method, length, directory: head.get(INNER_BYTES..)?, body })
+        });
+        opened.ok_or_else(|| corrupt("its inner lengths make no sense"))
+    }
+
+    /// Decrypts a block in place; returns what stood under the seal.
+    fn unseal<'b>(&self, block: &'b mut [u8]) -> Result<&'b mut [u8]> {
+        let header =
+            BlockHeader::parse(block).ok_or_else(|| corrupt("there is no block in this place"))?;
+        let sealed = block
+            .get_mut(BLOCK_HEADER_BYTES..)
+            .filter(|sealed| sealed.len() == header.sealed_length)
+            .ok_or_else(|| corrupt("it has another length than its place says"))?;
+        let bound = BlockHeader::bound(header.epoch, header.sealed_length as u32);
+        self.sealer()
+            .open(header.epoch, &self.aad(&bound), &Siv(header.siv), sealed)
+            .map_err(|error| Error::new(error.kind(), "open block", "").because(error))
     }
 
     /// Opens and decompresses a block. Uses its memory where nobody else does.
@@ -255,15 +295,18 @@ pub fn seal_block(
 }
 
 fn split_inner(mut text: Bytes, bytes_max: usize) -> Option<Opened> {
+    let (method, length, body_at) = parse_inner(&text, bytes_max)?;
+    let body = text.split_off(body_at);
+    Some(Opened { method, length, directory: text.slice(INNER_BYTES..), body })
+}
+
+/// Reads what stands before the directory: the method, the decoded length, where the body begins.
+fn parse_inner(text: &[u8], bytes_max: usize) -> Option<(u8, usize, usize)> {
     let &[method, a, b, c, d, e, f, g, h] = text.first_chunk::<INNER_BYTES>()?;
     let length = u32::from_le_bytes([a, b, c, d]) as usize;
     let directory_length = u32::from_le_bytes([e, f, g, h]) as usize;
     let body_at = INNER_BYTES.checked_add(directory_length)?;
-    if length > bytes_max || body_at > text.len() {
-        return None;
-    }
-    let body = text.split_off(body_at);
-    Some(Opened { method, length, directory: text.slice(INNER_BYTES..), body })
+    (length <= bytes_max && body_at <= text.len()).then_some((method, length, body_at))
 }
 
 /// `count`, then per entry `kind u8 | stored length` and for what is not a full chunk `id 32`, for a

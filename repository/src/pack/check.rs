@@ -59,12 +59,7 @@ fn check(
     if *blake3::hash(object).as_bytes() != name.0 {
         return Err(corrupt("its bytes are not those that it is named after"));
     }
-    let (_, rest) = Header::split_off(object, kind.object_type(), &path)?;
-    let wrap = rest.get(2 + 32..).and_then(<[u8]>::first_chunk::<2>);
-    if wrap != Some(&[0, 0]) {
-        return Err(Error::new(ErrorKind::Unsupported, "check pack", &path)
-            .detail("its key is sealed to a recipient"));
-    }
+    check_head(object, kind, &path)?;
     let footer = Footer::parse(object, object.len())
         .filter(|footer| footer.belongs_to(object))
         .ok_or_else(|| corrupt("it does not end as a pack does"))?;
@@ -94,6 +89,29 @@ fn check(
     if rest.is_empty() { Ok(entries) } else { Err(corrupt("entries lie in no block")) }
 }
 
+/// Checks what stands before the first block.
+pub(super) fn check_head(object: &Bytes, kind: PackKind, path: &str) -> Result<()> {
+    let (_, rest) = Header::split_off(object, kind.object_type(), path)?;
+    let wrap = rest.get(2 + 32..).and_then(<[u8]>::first_chunk::<2>);
+    if wrap == Some(&[0, 0]) {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Unsupported, "check pack", path)
+        .detail("its key is sealed to a recipient"))
+}
+
+/// Says whether a block and the table of contents say the same of what is in the block.
+pub(super) fn agree(stated: &[BlockEntry], entries: &[PackEntry]) -> bool {
+    let is_same = |(stated, entry): (&BlockEntry, &PackEntry)| {
+        stated.kind == entry.kind
+            && stated.offset == entry.location.offset_in_block
+            && stated.length == entry.location.length
+            && stated.bases == entry.bases
+            && (stated.kind == EntryKind::Full || stated.id == entry.id)
+    };
+    stated.len() == entries.len() && stated.iter().zip(entries).all(is_same)
+}
+
 fn check_block(
     opened: Opened,
     entries: &[PackEntry],
@@ -102,15 +120,7 @@ fn check_block(
 ) -> Result<()> {
     let corrupt =
         |detail: &'static str| Error::new(ErrorKind::Corrupt, "check block", "").detail(detail);
-    let stated = opened.entries()?;
-    let is_same = |(stated, entry): (&BlockEntry, &PackEntry)| {
-        stated.kind == entry.kind
-            && stated.offset == entry.location.offset_in_block
-            && stated.length == entry.location.length
-            && stated.bases == entry.bases
-            && (stated.kind == EntryKind::Full || stated.id == entry.id)
-    };
-    if stated.len() != entries.len() || !stated.iter().zip(entries).all(is_same) {
+    if !agree(&opened.entries()?, entries) {
         return Err(corrupt("the table of contents says something else than the block"));
     }
     if !is_deep {

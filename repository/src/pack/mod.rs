@@ -9,6 +9,7 @@ mod builder;
 mod check;
 pub(crate) mod compress;
 mod contents;
+mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ pub use block::{
 pub use builder::PackBuilder;
 pub use check::{check_pack, check_pack_deep, salvage, scan_blocks};
 pub use contents::{PACK_BLOCKS_MAX, PACK_ENTRIES_MAX, read_contents};
+pub(crate) use stream::{Scratch, Streamed, check_pack_streamed};
 
 use crate::format::{Header, ObjectType};
 use crate::types::{ChunkId, Location, PackKind, PackName};

@@ -1,5 +1,6 @@
 //! Packs as a whole: goldens, round trips, damage, hostile tables.
 
+use std::io::Cursor;
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -86,6 +87,16 @@ fn check(object: &[u8], name: PackName) -> model::Result<Vec<PackEntry>> {
     check_pack(&object, REPOSITORY, &keys(), PackKind::Data, name)
 }
 
+/// Checks in pieces, also under keys that do not open it.
+fn check_in_pieces(object: &[u8], name: PackName, scratch: &mut Scratch) -> Option<Streamed> {
+    let others = ring(1).domain("other").expect("domain");
+    let (mut source, domains) = (Cursor::new(object), [others, keys()]);
+    let streamed =
+        check_pack_streamed(&mut source, object.len(), REPOSITORY, &domains, name, scratch)?;
+    assert_eq!(streamed.domain, 1);
+    Some(streamed)
+}
+
 fn name_of(object: &[u8]) -> PackName {
     PackName(*blake3::hash(object).as_bytes())
 }
@@ -155,18 +166,70 @@ fn no_flipped_bit_and_no_cut_of_a_block_passes() {
 #[test]
 fn no_damage_to_a_pack_passes() {
     let pack = small_pack();
+    let mut scratch = Scratch::new();
+    let mut passes_in_pieces =
+        |object: &[u8], name| check_in_pieces(object, name, &mut scratch).is_some();
     for at in 0..pack.object.len() {
         let mut flipped = pack.object.to_vec();
         flipped[at] ^= 1;
         let error = check(&flipped, pack.name).expect_err("flipped");
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{at}");
         assert!(check(&flipped, name_of(&flipped)).is_err(), "renamed {at}");
+        assert!(!passes_in_pieces(&flipped, pack.name), "in pieces {at}");
+        assert!(!passes_in_pieces(&flipped, name_of(&flipped)), "renamed, in pieces {at}");
     }
     for length in 0..pack.object.len() {
         let cut = &pack.object[..length];
         assert_eq!(check(cut, pack.name).expect_err("cut").kind(), ErrorKind::Corrupt);
         assert!(check(cut, name_of(cut)).is_err(), "{length}");
+        assert!(!passes_in_pieces(cut, pack.name), "in pieces {length}");
+        assert!(!passes_in_pieces(cut, name_of(cut)), "renamed, in pieces {length}");
     }
+    // Nothing of a failure is left in the memory that is used again.
+    assert!(passes_in_pieces(&pack.object, pack.name));
+}
+
+#[test]
+fn packs_of_all_shapes_are_sound_in_pieces() {
+    const MIB: usize = 1 << 20;
+    let random = |seed, length| random_bytes(seed, length);
+    let long = [random(1, 5 * MIB), random(2, MIB / 2), random(3, 700_000), random(4, 3 * MIB)];
+    let text = text_bytes(5, 6 * MIB);
+    let many: Vec<_> = (0..60).map(|seed| random(seed, 40_000 + seed as usize)).collect();
+    let of = |content: &Bytes| block(&[&content[..]]);
+    let mut scratch = Scratch::new();
+    for blocks in [
+        vec![],
+        vec![block(&[b"one", b"two", b"three"]), mixed_block(), block(&[&[0; 300]])],
+        long.iter().map(of).collect(),
+        vec![block(&[&text[..MIB], &text[MIB..]]), of(&long[2]), mixed_block(), of(&text)],
+        many.iter().map(of).collect(),
+    ] {
+        let pack = pack(blocks);
+        let checked = check_in_pieces(&pack.object, pack.name, &mut scratch);
+        let Streamed { entries, deltas, .. } = checked.expect("sound");
+        assert_eq!(entries, pack.entries);
+        let expected: Vec<_> =
+            entries.iter().filter(|entry| entry.kind == EntryKind::Delta).collect();
+        assert_eq!(deltas.iter().map(|(entry, _)| entry).collect::<Vec<_>>(), expected);
+        assert!(deltas.iter().all(|(_, bytes)| bytes == "delta"));
+        for at in [0, pack.object.len() / 3, pack.object.len() - 1] {
+            let mut flipped = pack.object.to_vec();
+            flipped[at] ^= 1;
+            assert!(check_in_pieces(&flipped, pack.name, &mut scratch).is_none(), "{at}");
+        }
+    }
+}
+
+/// What only a holder of the keys can make: seals and hashes are right, names of chunks are not.
+#[test]
+fn a_chunk_under_the_name_of_another_does_not_pass() {
+    let mut renamed = block(&[b"one", b"two"]);
+    renamed.entries[1].id[31] ^= 1;
+    let pack = pack(vec![renamed]);
+    assert!(check(&pack.object, pack.name).is_ok(), "not what a shallow check is for");
+    assert!(check_pack_deep(&pack.object, REPOSITORY, &keys(), PackKind::Data, pack.name).is_err());
+    assert!(check_in_pieces(&pack.object, pack.name, &mut Scratch::new()).is_none());
 }
 
 #[tokio::test]

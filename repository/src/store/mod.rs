@@ -192,6 +192,25 @@ impl Store {
         }
     }
 
+    /// Opens an object of a local store to be read piece by piece, and says how long it is; none where
+    /// the store is not local.
+    ///
+    /// # Errors
+    /// `NotFound`, `Unavailable`, `Denied`; nothing is tried again.
+    pub(crate) async fn open_local(&self, path: &str) -> Result<Option<(std::fs::File, u64)>> {
+        if self.0.local_root.is_none() {
+            return Ok(None);
+        }
+        let location = self.location("get object", path)?;
+        self.0.counters.get();
+        let found = self.0.object_store.get(&location).await;
+        let found = found.map_err(|error| self.get_error(path, error))?;
+        let length = found.meta.size;
+        let GetResultPayload::File(file, _) = found.payload else { return Ok(None) };
+        self.0.counters.received(usize::try_from(length).unwrap_or(usize::MAX));
+        Ok(Some((file, length)))
+    }
+
     /// Collects a body; none where it is longer than it may be, whatever its head said.
     async fn collect(
         &self,

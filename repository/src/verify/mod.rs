@@ -5,6 +5,7 @@
 //! say which items need what was found to be damaged: a node that several snapshots share is walked
 //! once. Nothing that is damaged ends the run, and nothing in the store is changed.
 
+mod examine;
 mod findings;
 mod logs;
 mod objects;

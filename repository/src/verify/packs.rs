@@ -14,17 +14,13 @@ use model::{Error, ErrorKind, Result};
 use tokio::sync::Semaphore;
 
 use super::Depth;
+use super::examine::{Delta, Examined, Examiner};
 use super::findings::DamageNumber;
 use super::objects::blocking;
 use super::run::{Domain, Run};
-use crate::crypto::DomainKeys;
 use crate::pack::compress::decode_delta;
-use crate::pack::{
-    BlockCipher, EntryKind, PACK_BYTES_MAX, PackEntry, check_pack_deep, pack_path, read_contents,
-    salvage,
-};
-use crate::tree::split_parts;
-use crate::types::{ChunkId, Location, PackKind, PackName, Place, RepositoryId, StoredChunk};
+use crate::pack::{EntryKind, PACK_BYTES_MAX, PackEntry, pack_path, read_contents};
+use crate::types::{Location, PackKind, PackName, Place, StoredChunk};
 
 /// Buckets of packs that are listed at once.
 const LISTS_AT_ONCE: usize = 16;
@@ -32,6 +28,9 @@ const LISTS_AT_ONCE: usize = 16;
 const TABLES_AT_ONCE: usize = 32;
 /// Packs that are read whole at once, if memory allows.
 const PACKS_AT_ONCE: usize = 8;
+/// What a pack takes that is read piece by piece: what it has in memory, and the longest of its blocks
+/// decoded, which is seldom as long as it may be.
+const PIECES_BYTES: u64 = 24 << 20;
 /// What memory for whole packs is counted in.
 const PERMIT_BYTES: u64 = 1 << 20;
 /// No pack is shorter: it has a header and a footer.
@@ -54,24 +53,6 @@ struct PackState {
 struct Broken {
     number: DamageNumber,
     intact: Arc<HashSet<[u8; 32]>>,
-}
-
-/// What the bytes of a pack turned out to be.
-enum Examined {
-    /// All is well; these deltas are still to be decoded.
-    Sound { domain: usize, entries: Vec<PackEntry>, deltas: Vec<Delta> },
-    /// It is damaged, and these ids are still there.
-    Damaged { error: Error, intact: HashSet<[u8; 32]> },
-    /// Its bytes are what they are named after, but no domain at hand opens it.
-    Foreign(Error),
-}
-
-/// A chunk that is stored as a delta.
-struct Delta {
-    id: [u8; 32],
-    length: u32,
-    bases: Vec<ChunkId>,
-    bytes: Bytes,
 }
 
 impl Packs {
@@ -137,7 +118,9 @@ impl Packs {
         let (whole, others): (Vec<_>, Vec<_>) =
             names.into_iter().zip(chosen).partition(|(_, is_chosen)| *is_chosen);
         let memory = run.repository.options().memory_bytes;
-        let check = Check { run, domains, memory: Memory::new(memory) };
+        let keys = domains.iter().map(|domain| domain.keys.clone()).collect();
+        let examiner = Examiner::new(run.repository.id(), keys);
+        let check = Check { run, domains, memory: Memory::new(memory), examiner };
         for (packs, at_once, is_whole) in
             [(others, TABLES_AT_ONCE, false), (whole, PACKS_AT_ONCE, true)]
         {
@@ -215,6 +198,7 @@ struct Check<'c> {
     run: &'c Run<'c>,
     domains: &'c [Domain],
     memory: Memory,
+    examiner: Examiner,
 }
 
 impl Check<'_> {
@@ -235,17 +219,21 @@ impl Check<'_> {
         if !is_whole && self.has_contents(kind, name).await? {
             return Ok(None);
         }
-        let _room = self.memory.take(size_bytes).await?;
-        let Some(object) = self.read(&path).await? else {
-            // Noted where it cannot be read; a collector may have deleted it since it was listed.
-            let what = "it was listed, and is not there any more".to_owned();
-            let number = self.run.findings().add_provisional(&path, what);
-            return Ok(Some(Broken { number, intact: Arc::default() }));
+        let examined = match self.examine_file(kind, name, &path).await? {
+            Some(examined) => examined,
+            None => {
+                let _room = self.memory.take(size_bytes).await?;
+                let Some(object) = self.read(&path).await? else {
+                    // Noted where it cannot be read; a collector may have deleted it since it was
+                    // listed.
+                    let what = "it was listed, and is not there any more".to_owned();
+                    let number = self.run.findings().add_provisional(&path, what);
+                    return Ok(Some(Broken { number, intact: Arc::default() }));
+                };
+                let examiner = self.examiner.clone();
+                blocking(move || Ok(examiner.bytes(&object, kind, name))).await?
+            }
         };
-        let keys: Vec<_> = self.domains.iter().map(|domain| domain.keys.clone()).collect();
-        let repository = self.run.repository.id();
-        let examined =
-            blocking(move || Ok(examine(&object, repository, &keys, kind, name))).await?;
         match examined {
             Examined::Sound { domain, entries, deltas } => {
                 let Some(domain) = self.domains.get(domain) else { return Ok(None) };
@@ -259,6 +247,31 @@ impl Check<'_> {
                 Ok(Some(Broken { number, intact: Arc::default() }))
             }
         }
+    }
+
+    /// Examines a sound pack of content in a local store without holding all of it; none for all
+    /// others.
+    async fn examine_file(
+        &self,
+        kind: PackKind,
+        name: PackName,
+        path: &str,
+    ) -> Result<Option<Examined>> {
+        if kind != PackKind::Data {
+            return Ok(None);
+        }
+        let _room = self.memory.take(PIECES_BYTES).await?;
+        // What cannot be opened is reported by whoever reads it whole.
+        let Ok(Some((mut file, length))) = self.run.repository.store().open_local(path).await
+        else {
+            return Ok(None);
+        };
+        let examiner = self.examiner.clone();
+        let examined = blocking(move || Ok(examiner.file(&mut file, length, name))).await?;
+        if examined.is_some() {
+            self.run.count_bytes(length);
+        }
+        Ok(examined)
     }
 
     async fn read(&self, path: &str) -> Result<Option<Bytes>> {
@@ -363,80 +376,4 @@ impl Check<'_> {
         })
         .await
     }
-}
-
-/// Checks the bytes of a pack under the keys of all domains. Computes; call it where that may be.
-fn examine(
-    object: &Bytes,
-    repository: RepositoryId,
-    domains: &[DomainKeys],
-    kind: PackKind,
-    name: PackName,
-) -> Examined {
-    let mut first_error = None;
-    for (number, keys) in domains.iter().enumerate() {
-        let checked = check_pack_deep(object, repository, keys, kind, name).and_then(|entries| {
-            let deltas = look_inside(object, repository, keys, kind, &entries)?;
-            Ok((entries, deltas))
-        });
-        match checked {
-            Ok((entries, deltas)) => {
-                return Examined::Sound { domain: number, entries, deltas };
-            }
-            Err(error) => first_error = first_error.or(Some(error)),
-        }
-    }
-    let error = first_error
-        .unwrap_or_else(|| Error::new(ErrorKind::Internal, "check pack", name.to_string()));
-    let mut intact = HashSet::new();
-    for keys in domains {
-        let found = salvage(object, repository, keys, kind, name).unwrap_or_default();
-        intact.extend(found.into_iter().map(|entry| entry.id));
-    }
-    let is_as_named = *blake3::hash(object).as_bytes() == name.0;
-    if is_as_named && intact.is_empty() {
-        return Examined::Foreign(error);
-    }
-    Examined::Damaged { error, intact }
-}
-
-/// Checks the ids of nodes, and takes out the deltas, which need bytes of other packs.
-fn look_inside(
-    object: &Bytes,
-    repository: RepositoryId,
-    keys: &DomainKeys,
-    kind: PackKind,
-    entries: &[PackEntry],
-) -> Result<Vec<Delta>> {
-    let corrupt = || Error::new(ErrorKind::Corrupt, "check block", "");
-    let cipher = BlockCipher::new(kind, repository, keys);
-    let mut block = (u32::MAX, Bytes::new());
-    let mut deltas = Vec::new();
-    let ends = entries.iter().skip(1).map(Some).chain([None]);
-    for (entry, next) in entries.iter().zip(ends) {
-        if entry.kind == EntryKind::Full {
-            continue;
-        }
-        let Location { block_offset, block_length, offset_in_block, .. } = entry.location;
-        if block.0 != block_offset {
-            let (start, length) = (block_offset as usize, block_length as usize);
-            let bytes = object.get(start..start + length).map(Bytes::copy_from_slice);
-            block = (block_offset, cipher.decode(bytes.ok_or_else(corrupt)?)?);
-        }
-        // Entries cover their block: each ends where the next begins.
-        let start = offset_in_block as usize;
-        let end = next
-            .filter(|next| next.location.block_offset == block_offset)
-            .map_or(block.1.len(), |next| next.location.offset_in_block as usize);
-        let bytes = block.1.get(start..end).map(|_| block.1.slice(start..end));
-        let bytes = bytes.ok_or_else(|| corrupt().detail("an entry lies outside its block"))?;
-        if entry.kind == EntryKind::Delta {
-            let Location { length, .. } = entry.location;
-            deltas.push(Delta { id: entry.id, length, bases: entry.bases.clone(), bytes });
-        } else if split_parts(&bytes).map(|(logical, _)| keys.node_id(&logical).0) != Some(entry.id)
-        {
-            return Err(corrupt().detail("a tree node is not what it is named after"));
-        }
-    }
-    Ok(deltas)
 }
