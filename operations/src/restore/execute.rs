@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use model::{Error, ErrorKind, ItemKey, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::apply::{Outcome, chunks};
 use super::merge::Planned;
@@ -31,7 +31,7 @@ struct Run {
     report: Mutex<RestoreReport>,
 }
 
-/// Does what is planned, then completes the target.
+/// Does what is planned, then completes the target; that remains to be made durable.
 pub(super) async fn execute(job: &Arc<Job>) -> Result<RestoreReport> {
     let bytes = (job.memory_bytes as u64).max(2 * LARGE_BYTES);
     let memory_units = u32::try_from(bytes / UNIT_BYTES).unwrap_or(u32::MAX >> 4);
@@ -54,12 +54,24 @@ pub(super) async fn execute(job: &Arc<Job>) -> Result<RestoreReport> {
     let (target, context) = (job.target.clone(), job.context.clone());
     let finished = job.on_thread(async move { target.finish(&context).await }).await;
     let mut report = std::mem::take(&mut *run.report());
-    match finished {
+    note_end(finished, &mut report, job)?;
+    Ok(report)
+}
+
+/// Makes what was done durable, in the background.
+pub(super) fn spawn_persist(job: &Arc<Job>) -> JoinHandle<Result<()>> {
+    let (target, context) = (job.target.clone(), job.context.clone());
+    tokio::spawn(job.on_thread(async move { target.persist(&context).await }))
+}
+
+/// Notes what came of something that was about the target as a whole.
+pub(super) fn note_end(ended: Result<()>, report: &mut RestoreReport, job: &Job) -> Result<()> {
+    match ended {
         Err(error) if is_fatal(&error) => return Err(error),
         Err(error) => report.fail(&ItemKey::root(), error, &job.context),
         Ok(()) => {}
     }
-    Ok(report)
+    Ok(())
 }
 
 fn joined(task: std::result::Result<Result<()>, tokio::task::JoinError>) -> Result<()> {

@@ -172,10 +172,19 @@ pub async fn restore(
     let total = job.total_bytes().await?;
     job.phase("restore", total.map(|bytes| (Counter::RestoredBytes, bytes)));
     let mut report = execute::execute(&job).await?;
-    if options.is_verified {
+    // The disk is busy with one, the processors with the other.
+    let persisted = execute::spawn_persist(&job);
+    let verified = if options.is_verified {
         job.phase("verify", total.map(|bytes| (Counter::VerifiedBytes, bytes)));
-        verify::verify(&job, &mut report).await?;
-    }
+        verify::verify(&job, &mut report).await
+    } else {
+        Ok(())
+    };
+    let persisted = persisted
+        .await
+        .unwrap_or_else(|error| Err(Error::new(ErrorKind::Internal, "restore", "").because(error)));
+    verified?;
+    execute::note_end(persisted, &mut report, &job)?;
     Ok(report)
 }
 
