@@ -119,4 +119,8 @@ impl<T: Target> Target for KillingTarget<T> {
         strike(is_last);
         Ok(())
     }
+
+    async fn persist(&self, context: &Context) -> Result<()> {
+        self.inner.persist(context).await
+    }
 }

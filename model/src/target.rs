@@ -64,6 +64,9 @@ pub trait Target: Content + Debug {
         context: &Context,
     ) -> Result<()>;
 
-    /// Completes what has to come last (links, metadata of directories) and makes everything durable.
+    /// Completes what has to come last (links, metadata of directories).
     async fn finish(&self, context: &Context) -> Result<()>;
+
+    /// Makes everything that was done durable. What is there may be read meanwhile.
+    async fn persist(&self, context: &Context) -> Result<()>;
 }

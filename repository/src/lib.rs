@@ -21,6 +21,7 @@ pub mod session;
 pub mod snapshot;
 pub mod sort;
 pub mod store;
+pub mod threads;
 pub mod tree;
 pub mod types;
 pub mod verify;

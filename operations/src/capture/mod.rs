@@ -13,7 +13,6 @@ mod plan;
 mod problems;
 mod run;
 mod stripes;
-mod threads;
 pub mod units;
 mod work;
 

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use model::{Context, Counter, Error, ErrorKind, ItemKey, Result};
+use repository::threads::Threads;
 use repository::types::Record;
 use tokio::sync::Semaphore;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use super::entries::{Chooser, Entries};
-use super::threads::Threads;
 use super::units::{Grouping, Unit};
 use super::work::{Outcome, Tools, unread};
 
@@ -85,7 +85,7 @@ impl<'t> Pipeline<'t> {
     pub fn new(tools: Tools, parallel: usize, tally: &'t mut Tally) -> Result<Self> {
         Ok(Self {
             tools: Arc::new(tools),
-            threads: Threads::start(parallel.max(1))?,
+            threads: Threads::start("capture", parallel)?,
             permits: Arc::new(Semaphore::new(parallel.max(1))),
             grouping: Grouping::default(),
             queue: VecDeque::new(),

@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use model::{Error, ErrorKind, ItemKey, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::apply::{Outcome, chunks};
 use super::merge::Planned;
 use super::plan::Action;
 use super::report::RestoreReport;
 use super::windows::{Grouping, WINDOW_BYTES, Window, Work};
-use super::{Job, is_fatal, on_blocking_thread};
+use super::{Job, is_fatal};
 use crate::browse::as_path;
 
 /// Memory is given out in units of this size.
@@ -31,7 +31,7 @@ struct Run {
     report: Mutex<RestoreReport>,
 }
 
-/// Does what is planned, then completes the target.
+/// Does what is planned, then completes the target; that remains to be made durable.
 pub(super) async fn execute(job: &Arc<Job>) -> Result<RestoreReport> {
     let bytes = (job.memory_bytes as u64).max(2 * LARGE_BYTES);
     let memory_units = u32::try_from(bytes / UNIT_BYTES).unwrap_or(u32::MAX >> 4);
@@ -52,14 +52,26 @@ pub(super) async fn execute(job: &Arc<Job>) -> Result<RestoreReport> {
     }
     ended?;
     let (target, context) = (job.target.clone(), job.context.clone());
-    let finished = on_blocking_thread(async move { target.finish(&context).await }).await;
+    let finished = job.on_thread(async move { target.finish(&context).await }).await;
     let mut report = std::mem::take(&mut *run.report());
-    match finished {
+    note_end(finished, &mut report, job)?;
+    Ok(report)
+}
+
+/// Makes what was done durable, in the background.
+pub(super) fn spawn_persist(job: &Arc<Job>) -> JoinHandle<Result<()>> {
+    let (target, context) = (job.target.clone(), job.context.clone());
+    tokio::spawn(job.on_thread(async move { target.persist(&context).await }))
+}
+
+/// Notes what came of something that was about the target as a whole.
+pub(super) fn note_end(ended: Result<()>, report: &mut RestoreReport, job: &Job) -> Result<()> {
+    match ended {
         Err(error) if is_fatal(&error) => return Err(error),
         Err(error) => report.fail(&ItemKey::root(), error, &job.context),
         Ok(()) => {}
     }
-    Ok(report)
+    Ok(())
 }
 
 fn joined(task: std::result::Result<Result<()>, tokio::task::JoinError>) -> Result<()> {
@@ -128,13 +140,13 @@ impl Run {
     /// Does what others depend on: one after another, before anything else is begun.
     async fn do_in_order(self: &Arc<Self>, ordered: Vec<Planned>) -> Result<()> {
         let run = self.clone();
-        on_blocking_thread(async move {
+        let done = async move {
             for planned in ordered {
                 run.do_one(planned, None).await?;
             }
             Ok(())
-        })
-        .await
+        };
+        self.job.on_thread(done).await
     }
 
     /// Fetches the content of a window's new items in one go.
@@ -161,21 +173,22 @@ impl Run {
         Ok(with_content.collect())
     }
 
-    /// Writes on a thread of its own.
+    /// Writes on one of the threads for that.
     async fn write(
         self: Arc<Self>,
         steps: Vec<(Planned, Option<Vec<Bytes>>)>,
         memory: OwnedSemaphorePermit,
     ) -> Result<()> {
         let permit = self.writes.clone().acquire_owned().await.map_err(closed)?;
-        on_blocking_thread(async move {
+        let job = self.job.clone();
+        let done = async move {
             for (planned, fetched) in steps {
                 self.do_one(planned, fetched).await?;
             }
             drop((permit, memory));
             Ok(())
-        })
-        .await
+        };
+        job.on_thread(done).await
     }
 
     /// Does one step and notes what came of it. Only an error that concerns everything is returned.

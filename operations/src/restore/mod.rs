@@ -23,6 +23,7 @@ use repository::Repository;
 use repository::content::ChunkReader;
 use repository::crypto::DomainKeys;
 use repository::index::LazyIndex;
+use repository::threads::Threads;
 
 pub use plan::{Action, Existing, PlanSummary, RestoreRules};
 pub use report::{Difference, Failure, Mismatch, RestoreReport};
@@ -57,6 +58,8 @@ struct Job {
     options: RestoreOptions,
     reader: ChunkReader,
     keys: DomainKeys,
+    /// What targets do, they do on these.
+    threads: Arc<Threads>,
     /// About how much content may be held at a time, in bytes.
     memory_bytes: usize,
     subject: String,
@@ -73,15 +76,21 @@ impl Job {
     ) -> Result<Arc<Self>> {
         context.check("restore")?;
         let keys = repository.domain(&system.snapshot.domain)?;
-        let half = usize::try_from(repository.options().memory_bytes / 2).unwrap_or(usize::MAX);
+        let memory_bytes = usize::try_from(repository.options().memory_bytes).unwrap_or(usize::MAX);
+        // Neighbours in the state are neighbours in the blocks: few are wanted again later.
+        let (share, cache) = (memory_bytes / 4, memory_bytes / 8);
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let reader = ChunkReader::new(repository, &keys, cache)
+            .with_threads(Arc::new(Threads::start("decode", cores)?))?
+            .with_fallback(Arc::new(LazyIndex::new(repository, &keys)));
         Ok(Arc::new(Self {
             wish: Wish::new(system, &options.onto, &options.include)?,
             target: target.clone(),
             options: options.clone(),
-            reader: ChunkReader::new(repository, &keys, half)
-                .with_fallback(Arc::new(LazyIndex::new(repository, &keys))),
+            reader,
             keys,
-            memory_bytes: half,
+            threads: Arc::new(Threads::start("restore", target.facts().write_concurrency)?),
+            memory_bytes: share,
             subject: system.stream.to_string(),
             context: context.clone(),
         }))
@@ -90,6 +99,17 @@ impl Job {
     fn merged(&self) -> Merged {
         let there = survey::spawn(&self.target, &self.context);
         Merged::new(self.wish.spawn(), there, &self.options)
+    }
+
+    /// Runs a future on one of the threads for it: targets and their readers do their work where they
+    /// are polled.
+    fn on_thread<T, W>(&self, work: W) -> impl Future<Output = Result<T>> + Send + use<T, W>
+    where
+        T: Send + 'static,
+        W: Future<Output = Result<T>> + Send + 'static,
+    {
+        let (runtime, threads) = (tokio::runtime::Handle::current(), self.threads.clone());
+        async move { threads.result(move || runtime.block_on(work)).await? }
     }
 
     fn phase(&self, name: &'static str, total: Option<(Counter, u64)>) {
@@ -152,10 +172,19 @@ pub async fn restore(
     let total = job.total_bytes().await?;
     job.phase("restore", total.map(|bytes| (Counter::RestoredBytes, bytes)));
     let mut report = execute::execute(&job).await?;
-    if options.is_verified {
+    // The disk is busy with one, the processors with the other.
+    let persisted = execute::spawn_persist(&job);
+    let verified = if options.is_verified {
         job.phase("verify", total.map(|bytes| (Counter::VerifiedBytes, bytes)));
-        verify::verify(&job, &mut report).await?;
-    }
+        verify::verify(&job, &mut report).await
+    } else {
+        Ok(())
+    };
+    let persisted = persisted
+        .await
+        .unwrap_or_else(|error| Err(Error::new(ErrorKind::Internal, "restore", "").because(error)));
+    verified?;
+    execute::note_end(persisted, &mut report, &job)?;
     Ok(report)
 }
 
@@ -200,15 +229,4 @@ async fn refuse_conflicts(job: &Arc<Job>) -> Result<()> {
 fn is_fatal(error: &Error) -> bool {
     use ErrorKind::{Cancelled, Exhausted, Fenced, Internal, Unavailable, WrongKey};
     matches!(error.kind(), Cancelled | Exhausted | Fenced | Internal | Unavailable | WrongKey)
-}
-
-/// Runs a future on a thread that may block: targets and their readers do their work where they are
-/// polled.
-async fn on_blocking_thread<T: Send + 'static>(
-    work: impl Future<Output = Result<T>> + Send + 'static,
-) -> Result<T> {
-    let runtime = tokio::runtime::Handle::current();
-    let joined = tokio::task::spawn_blocking(move || runtime.block_on(work)).await;
-    joined
-        .unwrap_or_else(|error| Err(Error::new(ErrorKind::Internal, "restore", "").because(error)))
 }

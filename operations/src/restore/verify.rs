@@ -10,7 +10,7 @@ use super::merge::{Side, pair};
 use super::plan::has_same_attributes;
 use super::report::{Difference, RestoreReport};
 use super::wanted::Wanted;
-use super::{Job, is_fatal, on_blocking_thread, survey};
+use super::{Job, is_fatal, survey};
 use crate::browse::Entry;
 
 /// What one thread reads back at a time.
@@ -54,7 +54,8 @@ pub(super) async fn verify(job: &Arc<Job>, report: &mut RestoreReport) -> Result
         if unit.is_full() || is_last {
             job.context.check("verify restore")?;
             let (unit, job) = (std::mem::take(&mut unit), job.clone());
-            tasks.spawn(on_blocking_thread(async move { compare(&job, unit).await }));
+            let work = job.clone();
+            tasks.spawn(job.on_thread(async move { compare(&work, unit).await }));
         }
         let in_flight_max = if is_last { 0 } else { job.target.facts().write_concurrency.max(2) };
         while tasks.len() > in_flight_max {

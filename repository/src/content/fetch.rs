@@ -11,6 +11,7 @@ use tokio::sync::OwnedMutexGuard;
 use super::cache::{BlockKey, Cache, Cell};
 use crate::pack::{BlockCipher, SEALED_BLOCK_BYTES_MAX, pack_path};
 use crate::store::Store;
+use crate::threads::Threads;
 use crate::types::PackKind;
 
 /// Blocks that lie this close together are got in one request.
@@ -31,6 +32,8 @@ pub(super) struct Fetcher {
     pub(super) store: Store,
     pub(super) cipher: BlockCipher,
     pub(super) cache: Cache,
+    /// Where blocks are decoded and chunks compared; none: on the runtime's threads that may block.
+    pub(super) threads: Option<Arc<Threads>>,
 }
 
 struct Missing {
@@ -40,6 +43,19 @@ struct Missing {
 }
 
 impl Fetcher {
+    /// Does what takes the processor for long.
+    pub(super) async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T> {
+        match &self.threads {
+            Some(threads) => threads.result(work).await,
+            None => tokio::task::spawn_blocking(work).await.map_err(|error| {
+                Error::new(ErrorKind::Internal, "read content", "").because(error)
+            }),
+        }
+    }
+
     /// Gets blocks. One that is damaged or gone is a value; an error is what would meet every block.
     pub(super) async fn blocks(self: &Arc<Self>, keys: BTreeSet<BlockKey>) -> Result<Blocks> {
         let mut blocks = Blocks::new();
@@ -121,9 +137,7 @@ impl Fetcher {
             }
             found
         };
-        tokio::task::spawn_blocking(work)
-            .await
-            .map_err(|error| Error::new(ErrorKind::Internal, "decode blocks", "").because(error))
+        self.work(work).await
     }
 }
 

@@ -13,6 +13,7 @@ use super::stream::Extents;
 use crate::Repository;
 use crate::crypto::DomainKeys;
 use crate::pack::{BLOCK_BYTES_MAX, BlockCipher, compress};
+use crate::threads::Threads;
 use crate::types::{DELTA_BASES_MAX, Location, PackKind, StoredChunk, StoredExtent};
 
 /// How much is compared with ids and decoded from deltas in one task.
@@ -34,6 +35,7 @@ impl ChunkReader {
             store: repository.store().clone(),
             cipher: BlockCipher::new(PackKind::Data, repository.id(), keys),
             cache: Cache::new(memory_bytes),
+            threads: None,
         };
         Self { fetcher: Arc::new(fetcher), keys: keys.clone(), fallback: None }
     }
@@ -42,6 +44,17 @@ impl ChunkReader {
     #[must_use]
     pub fn with_fallback(self, fallback: Arc<dyn Locate>) -> Self {
         Self { fallback: Some(fallback), ..self }
+    }
+
+    /// Says whose threads decode. The caller does not wait on them for what is read.
+    ///
+    /// # Errors
+    /// `Internal` where the reader was cloned already.
+    pub fn with_threads(mut self, threads: Arc<Threads>) -> Result<Self> {
+        let fetcher = Arc::get_mut(&mut self.fetcher);
+        let fetcher = fetcher.ok_or_else(|| Error::new(ErrorKind::Internal, "read chunks", ""))?;
+        fetcher.threads = Some(threads);
+        Ok(self)
     }
 
     /// Reads one chunk and checks it against its id.
@@ -85,20 +98,14 @@ impl ChunkReader {
             .filter(is_sane)
             .collect();
         let blocks = Arc::new(self.fetcher.blocks(keys).await?);
-        let mut tasks = Vec::new();
-        for batch in batches(chunks) {
+        let works = batches(chunks).into_iter().map(|batch| {
             let (blocks, keys, batch) = (Arc::clone(&blocks), self.keys.clone(), batch.to_vec());
-            tasks.push(tokio::task::spawn_blocking(move || {
+            self.fetcher.work(move || {
                 batch.iter().map(|chunk| decode_chunk(&keys, &blocks, chunk)).collect::<Vec<_>>()
-            }));
-        }
-        let mut read = Vec::with_capacity(chunks.len());
-        for task in tasks {
-            read.extend(task.await.map_err(|error| {
-                Error::new(ErrorKind::Internal, "read chunks", "").because(error)
-            })?);
-        }
-        Ok(read)
+            })
+        });
+        let read = futures::future::try_join_all(works).await?;
+        Ok(read.into_iter().flatten().collect())
     }
 
     /// Looks for an intact copy of a chunk whose hint was of no use.

@@ -33,6 +33,7 @@ pub async fn check_target(
     }
     must("finish", target.finish(context).await);
     must("finish twice", target.finish(context).await);
+    must("make durable", target.persist(context).await);
     run.assert_holds("a restored state", &source.state).await;
 
     let expected = run.replace_and_delete(source).await;

@@ -265,6 +265,9 @@ impl Target for Forgetful {
     async fn finish(&self, context: &Context) -> Result<()> {
         self.0.finish(context).await
     }
+    async fn persist(&self, context: &Context) -> Result<()> {
+        self.0.persist(context).await
+    }
 }
 
 #[tokio::test]

@@ -226,4 +226,8 @@ impl Target for MemoryTarget {
         held.is_finished = true;
         Ok(())
     }
+
+    async fn persist(&self, _context: &Context) -> Result<()> {
+        Ok(())
+    }
 }

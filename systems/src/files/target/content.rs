@@ -159,10 +159,14 @@ impl ContentReader for FileReader {
     async fn next(&mut self) -> Result<Option<Bytes>> {
         let left = self.end.saturating_sub(self.offset);
         let count = usize::try_from(left).map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES));
-        let mut piece = vec![0; count];
+        if count == 0 {
+            return Ok(None);
+        }
+        let mut piece = Vec::with_capacity(count);
         let read =
-            retry_on_intr(|| io::pread(self.file.as_fd(), piece.as_mut_slice(), self.offset))
-                .map_err(|errno| failed("read", &self.key, errno))?;
+            retry_on_intr(|| io::pread(self.file.as_fd(), spare_capacity(&mut piece), self.offset))
+                .map_err(|errno| failed("read", &self.key, errno))?
+                .min(count);
         piece.truncate(read);
         self.offset = self.offset.saturating_add(read as u64);
         Ok((read > 0).then(|| piece.into()))

@@ -1,4 +1,4 @@
-//! The end of a restore: links, metadata of directories, durability.
+//! The end of a restore: links, metadata of directories.
 
 use std::os::fd::AsFd;
 
@@ -14,22 +14,10 @@ use super::pending::{Record, Waiting};
 use super::root::lock;
 
 impl DirectoryTarget {
-    /// Does what waits and makes everything durable. What fails goes on waiting, and does not keep the
-    /// rest from being done.
+    /// Does what waits. What fails goes on waiting, and does not keep the rest from being done.
     ///
     /// # Errors
     /// The first failure; further ones are reported as problems.
-    pub(super) fn complete_all(&self, context: &Context) -> Result<()> {
-        let completed = self.complete_waiting(context);
-        if completed.as_ref().is_err_and(|error| error.kind() == ErrorKind::Cancelled) {
-            return completed;
-        }
-        // What was done is made durable, whatever could not be done.
-        let durable = self.root.sync();
-        completed.and(durable)
-    }
-
-    /// Does what waits.
     pub(super) fn complete_waiting(&self, context: &Context) -> Result<()> {
         context.monitor.phase(model::Phase {
             name: "complete",

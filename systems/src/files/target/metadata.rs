@@ -83,7 +83,12 @@ impl<'a> Metadata<'a> {
         context: &Context,
     ) -> Result<()> {
         let report = |what: &str, errno| shortfalls.report(what, key, errno, context);
-        if let Err(errno) = self.set_owner(handle) {
+        let there = match handle {
+            Handle::Open(fd) => Some(fs::fstat(fd).map_err(|errno| failed("look at", key, errno))?),
+            Handle::Mark(_) => None,
+        };
+        let has_owner = there.is_some_and(|stat| self.is_owned(&stat));
+        if !has_owner && let Err(errno) = self.set_owner(handle) {
             report("owner", errno);
         }
         if !is_plain {
@@ -94,7 +99,11 @@ impl<'a> Metadata<'a> {
                 report(&String::from_utf8_lossy(name), errno);
             }
         }
-        if let (Some(mode), Handle::Open(fd)) = (self.mode, handle) {
+        // Nothing that was done above has changed it.
+        let is_untouched = has_owner && is_plain && self.extended.is_empty();
+        let has_mode = |mode| is_untouched && there.is_some_and(|s| s.st_mode & 0o7777 == mode);
+        if let (Some(mode), Handle::Open(fd)) = (self.mode.filter(|mode| !has_mode(*mode)), handle)
+        {
             let lends_rights = mode & (SET_USER_ID | SET_GROUP_ID) != 0;
             let mode = if lends_rights {
                 let stat = fs::fstat(fd).map_err(|errno| failed("look at", key, errno))?;
@@ -127,6 +136,24 @@ impl<'a> Metadata<'a> {
             mode &= !SET_GROUP_ID;
         }
         mode
+    }
+
+    fn is_owned(&self, stat: &Stat) -> bool {
+        self.user.is_none_or(|user| user == stat.st_uid)
+            && self.group.is_none_or(|group| group == stat.st_gid)
+    }
+
+    /// Returns the permissions with which a file may be made before anything else is set on it: its own,
+    /// where they give nobody more than they will in the end, whosever the file is until then.
+    pub(super) fn mode_to_make(&self, private: Mode) -> Mode {
+        let Some(mode) = self.mode.filter(|mode| mode & !0o777 == 0) else { return private };
+        let (owner, group, others) = (mode >> 6, mode >> 3 & 7, mode & 7);
+        let is_the_same_to_all = group == others && owner & group == group;
+        if is_the_same_to_all && self.extended.is_empty() {
+            Mode::from_raw_mode(mode)
+        } else {
+            private
+        }
     }
 
     fn set_owner(&self, handle: Handle<'_>) -> std::result::Result<(), Errno> {
@@ -208,4 +235,34 @@ impl Shortfalls {
 pub(super) fn unreadable(key: &ItemKey, errno: Errno) -> Error {
     Error::new(kind_of(errno), "read extended attributes of", key.display())
         .because(os_error(errno))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_made_with_its_mode_where_that_gives_nobody_more() {
+        let private = Mode::from_raw_mode(0o600);
+        for (mode, expected) in [
+            (Some(0o644), 0o644),
+            (Some(0o755), 0o755),
+            (Some(0o444), 0o444),
+            (Some(0o600), 0o600),
+            (Some(0o640), 0o600),
+            (Some(0o604), 0o600),
+            (Some(0o044), 0o600),
+            (Some(0o4755), 0o600),
+            (None, 0o600),
+        ] {
+            let metadata = Metadata { mode, ..Metadata::default() };
+            assert_eq!(metadata.mode_to_make(private).as_raw_mode(), expected, "{mode:?}");
+        }
+        let listed = Metadata {
+            mode: Some(0o644),
+            extended: vec![(b"system.posix_acl_access", b"")],
+            ..Metadata::default()
+        };
+        assert_eq!(listed.mode_to_make(private), private);
+    }
 }

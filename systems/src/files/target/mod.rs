@@ -3,8 +3,8 @@
 //! Everything goes through one handle of the root ([`root`]): paths are resolved beneath it and through
 //! no link, metadata is set on open handles. A file is made under a temporary name beside its place
 //! ([`temporary`]), so that what stands under its own name is whole. Directories are made for us alone
-//! and get their metadata at the end, where links are made too ([`pending`], [`finish`]); then one call
-//! makes everything durable.
+//! and get their metadata at the end, where links are made too ([`pending`], [`finish`]). One call
+//! makes everything durable after that.
 //!
 //! Calls block the thread that polls them, as a local source does.
 
@@ -186,6 +186,11 @@ impl Target for DirectoryTarget {
     }
 
     async fn finish(&self, context: &Context) -> Result<()> {
-        self.complete_all(context)
+        self.complete_waiting(context)
+    }
+
+    async fn persist(&self, context: &Context) -> Result<()> {
+        context.check("make restore durable")?;
+        self.root.sync()
     }
 }

@@ -22,7 +22,7 @@ use super::pending::Waiting;
 use super::root::{Place, lock};
 use super::temporary::{Placed, Temporary};
 
-/// Readable for nobody else until it has its own mode.
+/// Readable for nobody else until it has its own mode, unless that says the same to everybody.
 const PRIVATE_FILE: Mode = Mode::RUSR.union(Mode::WUSR);
 const PRIVATE_DIRECTORY: Mode = Mode::RWXU;
 
@@ -127,19 +127,21 @@ impl DirectoryTarget {
         context: &Context,
     ) -> Result<()> {
         let length = content::file_length(item)?;
-        self.metadata(item)?;
+        let metadata = self.metadata(item)?;
         if !is_replace {
             self.refuse_if_other(item, length)?;
         }
+        // An access list that is handed down may let in others than the mode speaks of.
+        let hands_down = self.place(&item.key)?.parent.hands_down;
+        let mode = if hands_down { PRIVATE_FILE } else { metadata.mode_to_make(PRIVATE_FILE) };
         let flags = OFlags::RDWR
             | OFlags::CREATE
             | OFlags::EXCL
             | OFlags::NOFOLLOW
             | OFlags::NOCTTY
             | OFlags::CLOEXEC;
-        let (place, temporary, file) = self.make_temporary(&item.key, |parent, name| {
-            fs::openat(parent, name, flags, PRIVATE_FILE)
-        })?;
+        let (place, temporary, file) =
+            self.make_temporary(&item.key, |parent, name| fs::openat(parent, name, flags, mode))?;
         content::write(file.as_fd(), item, content, context).await?;
         self.complete(item, is_replace, &place, temporary, Handle::Open(file.as_fd()), context)
     }
