@@ -417,8 +417,9 @@ impl Shelf for Shared {
         let (store, memory) = (self.repository.store().clone(), memory.clone());
         let upload = async move {
             let _permit = permit;
-            let object = pack.object.clone();
-            store.create(&pack_path(pack.kind, pack.name), object).await?;
+            let (path, object) = (pack_path(pack.kind, pack.name), pack.object.clone());
+            store.create(&path, object).await?;
+            store.forget_cached(&path).await;
             memory.give(pack);
             Ok(entries)
         };
