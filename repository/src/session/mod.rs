@@ -6,6 +6,7 @@
 
 mod begin;
 mod nodes;
+mod own;
 mod read;
 mod shelf;
 #[cfg(test)]
