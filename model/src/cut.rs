@@ -79,6 +79,12 @@ pub trait ContentReader: Send {
     /// Returns the next piece, never empty; none at the end of the range, or earlier where the source
     /// has become shorter (which [`Content::recheck`] then tells).
     async fn next(&mut self) -> Result<Option<Bytes>>;
+
+    /// Says whether what was read so far is surely content of the item as it was listed, so that
+    /// [`Content::recheck`] has nothing to find. A reader that cannot tell says no.
+    fn vouches_for(&self, _item: &Item) -> bool {
+        false
+    }
 }
 
 /// Gives the content of listed items.

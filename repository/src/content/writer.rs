@@ -19,6 +19,11 @@ use crate::types::{ChunkId, PackKind, PendingPack, RepositoryId, StoredChunk};
 const PACK_TARGET_BYTES_MAX: usize = 48 << 20;
 /// What the reader of delta bases keeps decoded.
 const BASES_BYTES: usize = 16 << 20;
+/// How far a pack's last block, and its table, may reach beyond the size that it is closed at.
+const LAST_BLOCK_BYTES: usize = 5 << 20;
+/// Packs ask for at least so much address space. What is this long the C library maps apart, whatever
+/// was freed before; shorter blocks that are freed make it keep as much in each thread's share of memory.
+const MAPPED_BYTES: usize = 33 << 20;
 /// How many packs' memory is kept for the next ones.
 const PACKS_KEPT_MAX: usize = 1;
 /// A pack is begun only while fewer than this many are named or wait for those that are on their way.
@@ -260,7 +265,8 @@ impl ContentWriter {
                     let object = memory.take();
                     let mut builder =
                         PackBuilder::in_memory(object, PackKind::Data, *repository, keys, &entropy);
-                    builder.reserve(pack_bytes + pack_bytes / 16);
+                    // The block that fills it may be as long as a chunk that does not shrink.
+                    builder.reserve((pack_bytes + LAST_BLOCK_BYTES).max(MAPPED_BYTES));
                     OpenPack { builder, name: Arc::default() }
                 }
             };

@@ -11,6 +11,9 @@ use crate::crypto::DomainKeys;
 use crate::format::Header;
 use crate::types::{Location, PackKind, PackName, RepositoryId};
 
+/// What is hashed at once of a pack that is being filled: whole subtrees of the hash.
+const HASHED_BYTES: usize = 256 << 10;
+
 /// Fills a pack.
 pub struct PackBuilder {
     kind: PackKind,
@@ -18,6 +21,10 @@ pub struct PackBuilder {
     keys: DomainKeys,
     salt: [u8; 32],
     object: Vec<u8>,
+    /// Of the object up to there: hashed while it is in the processor's caches, and no thread has to
+    /// wait for a whole pack.
+    hasher: blake3::Hasher,
+    hashed: usize,
     blocks: Vec<(u32, u32)>,
     /// Under no name yet.
     entries: Vec<PackEntry>,
@@ -62,6 +69,8 @@ impl PackBuilder {
             keys: keys.clone(),
             salt,
             object,
+            hasher: blake3::Hasher::new(),
+            hashed: 0,
             blocks: Vec::new(),
             entries: Vec::new(),
             bases: 0,
@@ -90,6 +99,7 @@ impl PackBuilder {
         }
         let (block_offset, block_length) = (self.object.len() as u32, block.bytes.len() as u32);
         self.object.extend_from_slice(&block.bytes);
+        self.hash_upto(self.object.len() / HASHED_BYTES * HASHED_BYTES);
         self.blocks.push((block_offset, block_length));
         self.bases += bases;
         self.entries.extend(block.entries.into_iter().map(|entry| PackEntry {
@@ -105,6 +115,13 @@ impl PackBuilder {
             bases: entry.bases,
         }));
         Ok((block_offset, block_length))
+    }
+
+    fn hash_upto(&mut self, end: usize) {
+        if let Some(next) = self.object.get(self.hashed..end) {
+            self.hasher.update(next);
+            self.hashed = end;
+        }
     }
 
     /// Returns how long the pack would be if it ended here, in bytes.
@@ -124,15 +141,17 @@ impl PackBuilder {
         self.blocks.is_empty()
     }
 
-    /// Seals the table of contents and names the pack. Takes long: it hashes the whole pack.
+    /// Seals the table of contents and names the pack.
     ///
     /// # Errors
     /// `Internal`.
     pub fn finish(self) -> Result<SealedPack> {
-        let Self { kind, repository, keys, salt, mut object, blocks, mut entries, .. } = self;
+        let Self { kind, repository, keys, salt, mut object, mut hasher, hashed, .. } = self;
+        let Self { blocks, mut entries, .. } = self;
         let cipher = TableCipher { kind, repository, keys: &keys };
         cipher.append(&mut object, &salt, &blocks, &entries)?;
-        let name = PackName(*blake3::hash(&object).as_bytes());
+        hasher.update(object.get(hashed..).unwrap_or_default());
+        let name = PackName(*hasher.finalize().as_bytes());
         for entry in &mut entries {
             entry.location.pack = name;
         }

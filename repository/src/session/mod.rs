@@ -6,6 +6,7 @@
 
 mod begin;
 mod nodes;
+mod own;
 mod read;
 mod shelf;
 #[cfg(test)]
@@ -36,8 +37,10 @@ use shelf::Shared;
 /// A long capture commits what it has after so long, or after so many stored bytes.
 const CHECKPOINT_AFTER: Duration = Duration::from_secs(15 * 60);
 const CHECKPOINT_BYTES: u64 = 64 << 30;
-/// Packs have about this size where the memory setting allows, and at least the smaller one.
+/// Packs have about this size where the memory setting allows, and at least the smaller one. One is
+/// filled while another is on its way, and the nodes of what is in both wait for their names.
 const PACK_BYTES: u64 = 32 << 20;
+const PACK_DIVISOR: u64 = 6;
 const PACK_BYTES_LEAST: u64 = 4 << 20;
 /// What reading back (delta bases, content of the parent) may keep, as a part of the memory setting.
 const READER_DIVISOR: u64 = 4;
@@ -129,7 +132,7 @@ impl Session {
         let mut salt = [0; 32];
         context.entropy.fill(&mut salt);
         let memory = repository.options().memory_bytes;
-        let pack_bytes = (memory / 4).clamp(PACK_BYTES_LEAST, PACK_BYTES);
+        let pack_bytes = (memory / PACK_DIVISOR).clamp(PACK_BYTES_LEAST, PACK_BYTES);
         let writer_options = WriterOptions { pack_bytes: pack_bytes as usize, salt };
         let writer = ContentWriter::new(repository, &keys, shared.clone(), writer_options);
         let share = usize::try_from(memory / READER_DIVISOR).unwrap_or(usize::MAX);

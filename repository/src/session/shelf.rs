@@ -6,7 +6,6 @@
 //! packs that are durable, and nodes are put only when the content that they name is durable and
 //! indexed: whatever is cut off, a later session finds all that was finished.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -16,11 +15,12 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
+use super::own::OwnPacks;
 use crate::Repository;
 use crate::content::{PackMemory, Shelf};
 use crate::crypto::DomainKeys;
 use crate::gc::CondemnedSet;
-use crate::index::segment::{Entry, Prefix, RECORDS_TARGET, prefix};
+use crate::index::segment::{Entry, RECORDS_TARGET};
 use crate::index::{Found, LazyIndex, directory, write_segment};
 use crate::pack::{EntryKind, PackEntry, SealedPack, pack_path};
 use crate::types::{ChunkId, Location, NodeId, PackKind, Place, SessionId, StoredChunk};
@@ -42,7 +42,7 @@ pub(super) struct Shared {
     /// Itself, for what is spawned.
     this: Weak<Self>,
     handle: Handle,
-    own: Mutex<HashMap<(PackKind, Prefix), Found>>,
+    own: Mutex<OwnPacks>,
     uploads: Mutex<Uploads>,
     slots: Arc<Semaphore>,
     slot_count: u32,
@@ -100,7 +100,7 @@ impl Shared {
         self.context.monitor.count(Counter::StoredBytes, bytes);
     }
 
-    fn own(&self) -> MutexGuard<'_, HashMap<(PackKind, Prefix), Found>> {
+    fn own(&self) -> MutexGuard<'_, OwnPacks> {
         self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -124,8 +124,8 @@ impl Shared {
     /// Finds an id among the session's own packs and in the index, if that is open or may be opened
     /// here. What is condemned is not found.
     fn resolve(&self, kind: PackKind, id: &[u8; 32], may_open: bool) -> Result<Vec<Found>> {
-        if let Some(found) = self.own().get(&(kind, prefix(id))) {
-            return Ok(vec![found.clone()]);
+        if let Some(found) = self.own().find(kind, id) {
+            return Ok(vec![found]);
         }
         let mut found = match self.index.opened().map(|index| index.find(kind, id)) {
             Some(Ok(found)) => found,
@@ -220,14 +220,7 @@ impl Shared {
         let is_delta = |entry: &&PackEntry| entry.kind == EntryKind::Delta;
         let deltas = pack.entries.iter().filter(is_delta).count();
         self.context.monitor.count(Counter::DeltaChunks, deltas as u64);
-        let mut own = self.own();
-        for entry in &pack.entries {
-            own.entry((pack.kind, prefix(&entry.id))).or_insert_with(|| Found {
-                location: entry.location,
-                kind: entry.kind,
-                bases: entry.bases.clone(),
-            });
-        }
+        self.own().add(pack);
         pack.entries.iter().map(Entry::new).collect()
     }
 
@@ -304,19 +297,23 @@ impl Shared {
         // Packs become durable in any order; the bytes of a segment are not to depend on it.
         entries
             .sort_by_key(|entry| (entry.prefix, entry.location.pack, entry.location.block_offset));
-        for entries in entries.chunks(RECORDS_TARGET) {
+        while !entries.is_empty() {
+            let rest = entries.split_off(entries.len().min(RECORDS_TARGET));
+            let is_open = self.index.opened().is_some();
+            let keys: Vec<_> = entries
+                .iter()
+                .filter(|_| is_open)
+                .map(|entry| (entry.pack_kind, entry.prefix))
+                .collect();
             let path = format!("{}/{}-{count:04x}", directory(&self.keys), self.id.path());
             let (plaintext, bytes) =
-                write_segment(&self.repository, &path, entries.to_vec()).await?;
+                write_segment(&self.repository, &path, std::mem::replace(&mut entries, rest))
+                    .await?;
             *count += 1;
             self.count_stored(bytes);
             self.index.add_written(path, plaintext).await?;
-            if self.index.opened().is_some() {
-                let mut own = self.own();
-                for entry in entries {
-                    own.remove(&(entry.pack_kind, entry.prefix));
-                }
-            }
+            let mut own = self.own();
+            keys.iter().for_each(|key| own.forget(key));
         }
         Ok(())
     }
@@ -409,16 +406,18 @@ impl Shelf for Shared {
         self.resolve_node(id).map(Place::Known)
     }
 
-    fn put_pack(&self, pack: SealedPack, memory: &PackMemory) -> Result<()> {
+    fn put_pack(&self, mut pack: SealedPack, memory: &PackMemory) -> Result<()> {
         self.check()?;
         let permit = self.permit(pack.object.len(), true)?;
         let entries = self.remember(&pack);
+        pack.entries = Vec::new();
         self.count_stored(pack.object.len() as u64);
         let (store, memory) = (self.repository.store().clone(), memory.clone());
         let upload = async move {
             let _permit = permit;
-            let object = pack.object.clone();
-            store.create(&pack_path(pack.kind, pack.name), object).await?;
+            let (path, object) = (pack_path(pack.kind, pack.name), pack.object.clone());
+            store.create(&path, object).await?;
+            store.forget_cached(&path).await;
             memory.give(pack);
             Ok(entries)
         };

@@ -51,6 +51,14 @@ impl Store {
         .await
     }
 
+    /// Tells the system that it need not keep an object that was just created in memory: nothing reads
+    /// it soon. What others have there stays, and the memory serves the next object. Advice only.
+    pub(crate) async fn forget_cached(&self, path: &str) {
+        let Some(root) = self.0.local_root.clone() else { return };
+        let file = root.join(path);
+        let _ = self.blocking("forget cached object", move || forget_cached(&file)).await;
+    }
+
     pub(super) async fn blocking<T: Send + 'static>(
         &self,
         action: &'static str,
@@ -72,6 +80,18 @@ pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
 /// Directories cannot be synced here; the file system keeps their order itself.
 #[cfg(not(unix))]
 pub(super) fn sync_directory(_path: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+fn forget_cached(path: &Path) -> io::Result<()> {
+    let file = std::fs::File::open(path)?;
+    Ok(rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?)
+}
+
+/// There is no such advice here.
+#[cfg(not(target_os = "linux"))]
+fn forget_cached(_path: &Path) -> io::Result<()> {
     Ok(())
 }
 

@@ -80,6 +80,12 @@ impl Directory {
     }
 }
 
+/// Looks at a file that is open.
+pub(super) fn stat_open(file: &OwnedFd) -> Result<FileStat, Errno> {
+    let stat = rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)?;
+    Ok(FileStat::new(&stat))
+}
+
 /// Makes items, and notes what could not be captured.
 #[derive(Debug)]
 pub(super) struct Inspector<'a> {

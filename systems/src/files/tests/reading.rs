@@ -45,6 +45,24 @@ async fn a_file_that_gets_shorter_ends_early() {
 }
 
 #[tokio::test]
+async fn a_reader_vouches_for_the_file_that_was_listed_alone() {
+    for (change, expected) in [
+        ("", true),
+        ("f b longer than it was", true),
+        ("f a longer than it was", false),
+        ("rm a", false),
+        ("rm a\n f a x", false),
+    ] {
+        let tree = Tree::new("f a x\n f b other");
+        let (cut, item) = cut_of(&tree.files(), &tree, "a").await;
+        let mut reader = cut.open(&item, 0, 0..1).await.expect("open");
+        assert_eq!(reader.next().await.expect("read").as_deref(), Some(&b"x"[..]));
+        tree.change(change);
+        assert_eq!(reader.vouches_for(&item), expected, "{change}");
+    }
+}
+
+#[tokio::test]
 async fn a_file_that_is_gone_or_is_something_else_is_told() {
     for (change, expected) in [
         ("rm a", None),
