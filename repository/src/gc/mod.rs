@@ -5,7 +5,10 @@
 //! takes every pack of a generation that is condemned and not done for absent: it neither refers to it
 //! nor decodes against it. See the protocol in `docs/repository-format.md` §6.
 
-use std::collections::{BTreeMap, HashSet};
+mod generation;
+mod outcome;
+
+use std::collections::HashSet;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use model::{Error, ErrorKind, Result};
@@ -15,6 +18,10 @@ use crate::crypto::KeyRing;
 use crate::format::ObjectType;
 use crate::format::envelope::{open_object, seal_object};
 use crate::types::{Number, PackName};
+
+pub(crate) use outcome::Outcome;
+
+use generation::Generations;
 
 /// The revision of the encoding of sets of packs.
 const SET_FORMAT: u8 = 0;
@@ -65,7 +72,8 @@ pub fn from_gc_path(path: &str) -> Option<(Number, Stage)> {
     Some((Number::from_digits(digits)?, stage))
 }
 
-/// Seals a generation's object: the set of packs, empty for [`Stage::Done`].
+/// Seals a generation's object: the set of packs, empty for [`Stage::Done`]. (An outcome names
+/// segments as well, see [`Outcome`].)
 ///
 /// # Errors
 /// `Exhausted` where it names more packs than a set holds; `Internal`.
@@ -151,15 +159,7 @@ impl CondemnedSet {
 /// Those of the store; `Corrupt` where a set cannot be read: then nobody may write.
 pub async fn open_condemned(repository: &Repository) -> Result<CondemnedSet> {
     let listed = repository.store().list("gc").await?;
-    let mut stages: BTreeMap<Number, Vec<Stage>> = BTreeMap::new();
-    for (generation, stage) in listed.iter().filter_map(|listed| from_gc_path(&listed.path)) {
-        stages.entry(generation).or_default().push(stage);
-    }
-    let open = stages
-        .into_iter()
-        .rev()
-        .filter(|(_, stages)| stages.contains(&Stage::Condemned) && !stages.contains(&Stage::Done));
-    let open: Vec<_> = open.map(|(generation, _)| generation).collect();
+    let open = Generations::of_paths(listed.iter().map(|listed| listed.path.as_str())).open();
     let sets: Vec<_> =
         stream::iter(open.into_iter().map(|generation| condemned(repository, generation)))
             .buffered(READS_MAX)
