@@ -1,12 +1,22 @@
-//! What collectors announce, as writers read it.
+//! Collecting garbage, and what collectors announce, as writers read it.
 //!
 //! A generation of garbage collection is three objects: `gc/<generation>/condemned` names the packs that
 //! may go, `outcome` those that went, `done` says that it is over. A writer that has announced itself
 //! takes every pack of a generation that is condemned and not done for absent: it neither refers to it
 //! nor decodes against it. See the protocol in `docs/repository-format.md` §6.
 
+mod collect;
 mod generation;
+mod leftovers;
 mod outcome;
+mod places;
+mod repack;
+mod report;
+mod roots;
+mod segments;
+mod sessions;
+mod walk;
+mod weigh;
 
 use std::collections::HashSet;
 
@@ -19,7 +29,9 @@ use crate::format::ObjectType;
 use crate::format::envelope::{open_object, seal_object};
 use crate::types::{Number, PackName};
 
+pub use collect::{GcOptions, collect};
 pub(crate) use outcome::Outcome;
+pub use report::{Amount, Gone, Leftovers, Report};
 
 use generation::Generations;
 

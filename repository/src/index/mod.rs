@@ -206,8 +206,13 @@ impl Index {
         Ok(packs)
     }
 
+    /// Returns the segments themselves.
+    pub(crate) fn segments(&self) -> Vec<Arc<Segment>> {
+        self.0.segments.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Fetches again what was found to be damaged in the cache; says whether anything was.
-    async fn heal(&self) -> Result<bool> {
+    pub(crate) async fn heal(&self) -> Result<bool> {
         let mut damaged = Vec::new();
         {
             let mut segments = self.0.segments.write().unwrap_or_else(PoisonError::into_inner);

@@ -159,9 +159,11 @@ impl Shared {
     }
 
     /// Finds an id among the session's own packs and in the index, if that is open or may be opened
-    /// here. What is condemned is not found, nor what lies in packs that are not there; where nothing
-    /// may block, packs that were not looked at count as not there.
+    /// here. What is condemned is not found, nor what lies in packs that are not there; where nobody
+    /// may wait, packs that were not looked at count as not there.
     fn resolve(&self, kind: PackKind, id: &[u8; 32], may_open: bool) -> Result<Vec<Found>> {
+        // The thread of a runtime that has only one must not wait: it is the one that would answer.
+        let may_wait = may_open || self.handle.runtime_flavor() == RuntimeFlavor::MultiThread;
         if let Some(found) = self.own().get(&(kind, prefix(id))) {
             return Ok(vec![found.clone()]);
         }
@@ -172,7 +174,7 @@ impl Shared {
             None => Vec::new(),
         };
         found.retain(|found| !self.condemned.contains(&found.location.pack));
-        if may_open && !found.is_empty() {
+        if may_wait && !found.is_empty() {
             let mut there = Vec::with_capacity(found.len());
             for found in found {
                 let known = self.looked_at().get(&found.location.pack).copied();

@@ -1,0 +1,221 @@
+//! Choosing where each thing that is needed is kept: a merge of all references with all places.
+//!
+//! What is needed is an id, not a pack: of several places one is enough. A delta is enough only with
+//! what it is decoded against, which then has to be somewhere in full. Both lists are in the order of
+//! ids, so that one pass in bounded memory decides; the bases that were found to be needed take a second
+//! one.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use model::{Context, Result};
+
+use super::places::{Known, PlaceOf, Places, SortedPlaces};
+use super::repack::Stranded;
+use super::walk::{Noted, Reference, References};
+use crate::index::segment::Prefix;
+use crate::types::{PackKind, PackName};
+
+/// How much of a pack is needed, in decoded bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Weight {
+    pub(super) live: u64,
+    pub(super) total: u64,
+}
+
+impl Weight {
+    /// In thousandths.
+    pub(super) fn share(self) -> u64 {
+        (self.live * 1000).checked_div(self.total).unwrap_or(0)
+    }
+}
+
+/// What was decided, by number of pack.
+#[derive(Debug, Default)]
+pub(super) struct Weighed {
+    pub(super) weights: Vec<Weight>,
+    /// Something that is needed is kept there.
+    pub(super) needed: Vec<bool>,
+    /// Things that are needed and nowhere to be found.
+    pub(super) lost: u64,
+}
+
+impl Weighed {
+    fn is_needed(&self, pack: u32) -> bool {
+        self.needed.get(pack as usize).copied().unwrap_or(false)
+    }
+
+    fn need(&mut self, pack: u32) {
+        if let Some(needed) = self.needed.get_mut(pack as usize) {
+            *needed = true;
+        }
+    }
+}
+
+/// What weighing needs to know beside references and places.
+pub(super) struct Scales<'s> {
+    /// Packs that are to go: what lies elsewhere is not kept in them.
+    pub(super) condemned: &'s HashSet<PackName>,
+    pub(super) memory_bytes: usize,
+    pub(super) folder: &'s Path,
+    pub(super) context: &'s Context,
+}
+
+impl Scales<'_> {
+    /// Weighs every pack and chooses one place for each reference. Blocks.
+    pub(super) fn weigh(&self, noted: &mut Noted, places: &mut Places) -> Result<Weighed> {
+        let Places { known, sorted, .. } = places;
+        let count = known.packs.all.len();
+        let is_condemned: Vec<_> =
+            known.packs.all.iter().map(|pack| self.condemned.contains(&pack.name)).collect();
+        let mut weighed = Weighed {
+            weights: vec![Weight::default(); count],
+            needed: vec![false; count],
+            lost: 0,
+        };
+        let Noted { references, hinted, .. } = noted;
+        join(references, sorted, |group| {
+            weighed.add(group);
+            Ok(())
+        })?;
+        let at = At { known, is_condemned: &is_condemned, hinted };
+        let mut bases = References::new(self.memory_bytes, self.folder, self.context);
+        join(references, sorted, |group| at.choose(group, &mut weighed, &mut bases))?;
+        // Bases lie in full: they have none.
+        let mut none = References::new(self.memory_bytes, self.folder, self.context);
+        join(&mut bases, sorted, |group| at.choose(group, &mut weighed, &mut none))?;
+        Ok(weighed)
+    }
+}
+
+/// What places are chosen by.
+struct At<'a> {
+    known: &'a Known,
+    is_condemned: &'a [bool],
+    hinted: &'a [PackName],
+}
+
+impl At<'_> {
+    fn choose(
+        &self,
+        group: &Group,
+        weighed: &mut Weighed,
+        bases: &mut References,
+    ) -> Result<()> {
+        if group.references.is_empty() {
+            return Ok(());
+        }
+        let is_full = group.references.iter().any(|reference| reference.is_full);
+        let rank = |place: &&PlaceOf| {
+            let is_condemned = self.is_condemned.get(place.pack as usize).copied().unwrap_or(false);
+            let share = weighed.weights.get(place.pack as usize).map_or(0, |w| w.share());
+            // What is kept anyway costs nothing more.
+            let costs = is_condemned && !weighed.is_needed(place.pack);
+            let name = self.known.packs.get(place.pack).map(|pack| pack.name);
+            (costs, std::cmp::Reverse(share), place.bases.is_some(), name)
+        };
+        let usable = group.places.iter().filter(|place| !is_full || place.bases.is_none());
+        if let Some(chosen) = usable.min_by_key(rank) {
+            weighed.need(chosen.pack);
+            for prefix in chosen.bases.into_iter().flat_map(|bases| self.known.bases_of(bases)) {
+                let reference =
+                    Reference { prefix, kind: PackKind::Data, is_full: true, hint: None };
+                bases.push(reference.encode())?;
+            }
+            return Ok(());
+        }
+        // The index does not know it: where a manifest says that it lies it may still be.
+        let hints = group.references.iter().filter_map(|reference| reference.hint);
+        let hints: Vec<_> = hints
+            .filter_map(|hint| self.known.packs.number(self.hinted.get(hint as usize)?))
+            .filter(|number| self.known.packs.get(*number).is_some_and(|p| p.kind == group.kind))
+            .collect();
+        if hints.is_empty() {
+            weighed.lost += 1;
+        }
+        hints.into_iter().for_each(|number| weighed.need(number));
+        // A delta is better than nothing, whatever it lacks.
+        group.places.iter().for_each(|place| weighed.need(place.pack));
+        Ok(())
+    }
+}
+
+impl Weighed {
+    fn add(&mut self, group: &Group) {
+        let is_live = !group.references.is_empty();
+        let mut previous = None;
+        for place in &group.places {
+            // Several segments may say the same.
+            if previous == Some(place.pack) {
+                continue;
+            }
+            previous = Some(place.pack);
+            if let Some(weight) = self.weights.get_mut(place.pack as usize) {
+                weight.total += u64::from(place.length);
+                weight.live += if is_live { u64::from(place.length) } else { 0 };
+            }
+        }
+    }
+}
+
+/// All that is said of one id.
+struct Group {
+    kind: PackKind,
+    references: Vec<Reference>,
+    places: Vec<PlaceOf>,
+}
+
+type Key = (Prefix, bool);
+
+/// Goes through both lists together, id by id.
+fn join(
+    references: &mut References,
+    places: &mut SortedPlaces,
+    mut visit: impl FnMut(&Group) -> Result<()>,
+) -> Result<()> {
+    let mut references = references.sorted()?;
+    let mut listed = places.sorted()?;
+    let mut reference = references.next()?.map(|bytes| Reference::decode(&bytes));
+    let mut place = listed.next()?.map(|bytes| PlaceOf::decode(&bytes));
+    loop {
+        let of_reference = reference.map(|r| (r.prefix, r.kind == PackKind::Meta));
+        let of_place = place.map(|p| (p.prefix, p.kind == PackKind::Meta));
+        let Some(key) = of_reference.into_iter().chain(of_place).min() else { return Ok(()) };
+        let key: Key = key;
+        let kind = if key.1 { PackKind::Meta } else { PackKind::Data };
+        let mut group = Group { kind, references: Vec::new(), places: Vec::new() };
+        while let Some(next) = reference.filter(|r| (r.prefix, r.kind == PackKind::Meta) == key) {
+            group.references.push(next);
+            reference = references.next()?.map(|bytes| Reference::decode(&bytes));
+        }
+        while let Some(next) = place.filter(|p| (p.prefix, p.kind == PackKind::Meta) == key) {
+            group.places.push(next);
+            place = listed.next()?.map(|bytes| PlaceOf::decode(&bytes));
+        }
+        visit(&group)?;
+    }
+}
+
+/// Finds what of some packs is needed and lies in no other. Blocks.
+pub(super) fn stranded(
+    noted: &mut Noted,
+    places: &mut Places,
+    victims: &HashSet<u32>,
+) -> Result<Stranded> {
+    let mut stranded = Stranded::new();
+    join(&mut noted.references, &mut places.sorted, |group| {
+        if group.references.is_empty() {
+            return Ok(());
+        }
+        let is_full = group.references.iter().any(|reference| reference.is_full);
+        let usable = || group.places.iter().filter(|place| !is_full || place.bases.is_none());
+        if usable().any(|place| !victims.contains(&place.pack)) {
+            return Ok(());
+        }
+        if let Some(place) = usable().min_by_key(|place| (place.bases.is_some(), place.pack)) {
+            stranded.entry(place.pack).or_default().insert(place.prefix);
+        }
+        Ok(())
+    })?;
+    Ok(stranded)
+}
