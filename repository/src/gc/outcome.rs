@@ -64,7 +64,7 @@ impl Outcome {
             .ok_or_else(|| Error::new(ErrorKind::Corrupt, "read what is deleted", path))
     }
 
-    pub(super) fn decode(plaintext: &[u8]) -> Option<Self> {
+    fn decode(plaintext: &[u8]) -> Option<Self> {
         let (&format, rest) = plaintext.split_first()?;
         let (count, rest) = rest.split_first_chunk()?;
         let count = usize::try_from(u32::from_le_bytes(*count)).ok()?;
@@ -133,7 +133,7 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Corrupt);
     }
 
-    const GOLDEN: &str = "";
+    const GOLDEN: &str = "56e8a99338fbe62c803028a0bd8ad68fdec993c88f6231754aad46e17be157ab";
 
     #[test]
     fn only_paths_of_segments_are_taken() {

@@ -110,8 +110,8 @@ pub(super) struct PlaceOf {
 impl PlaceOf {
     fn encode(&self) -> [u8; PLACE_BYTES] {
         let mut bytes = [0; PLACE_BYTES];
-        let flags = [u8::from(self.kind == PackKind::Meta), u8::from(self.known.bases.is_some())];
-        let numbers = [self.pack, self.length, self.known.bases.unwrap_or(NO_BASES)];
+        let flags = [u8::from(self.kind == PackKind::Meta), u8::from(self.bases.is_some())];
+        let numbers = [self.pack, self.length, self.bases.unwrap_or(NO_BASES)];
         let numbers = numbers.map(u32::to_be_bytes);
         let all = self.prefix.iter().chain(&flags).chain(numbers.as_flattened());
         bytes.iter_mut().zip(all).for_each(|(to, from)| *to = *from);

@@ -47,6 +47,8 @@ pub(super) struct Roots {
     pub(super) gone_points: Vec<PointId>,
     /// Checkpoints that nobody will go on from.
     pub(super) abandoned: Vec<SessionId>,
+    /// Sessions that were closed without a snapshot.
+    closed: Vec<SessionId>,
     /// Key domains of all that was read.
     pub(super) domains: BTreeSet<String>,
 }
@@ -78,8 +80,8 @@ pub(super) async fn find(
         forgets.iter().filter(|(_, at)| is_due(**at)).map(|(id, _)| id.clone()).collect();
     let due_points: HashSet<_> =
         point_forgets.iter().filter(|(_, at)| is_due(**at)).map(|(id, _)| id.clone()).collect();
-    let references = References::find(repository, &due, &due_points, context).await?;
-    roots.gone_points = references.gone_points;
+    let mut references = References::find(repository, &due, &due_points, context).await?;
+    roots.gone_points = std::mem::take(&mut references.gone_points);
     let listed = store.list("snapshot").await?;
     let commits: Vec<_> = listed
         .iter()
@@ -126,6 +128,7 @@ pub(super) async fn find(
         }
     }
     roots.read(repository, &live, now, context).await?;
+    roots.find_domains(repository, context).await?;
     Ok(roots)
 }
 
@@ -153,6 +156,39 @@ impl Roots {
         Ok(())
     }
 
+    /// Finds the domains of what is forgotten or was closed as well: their packs are to be opened.
+    async fn find_domains(&mut self, repository: &Repository, context: &Context) -> Result<()> {
+        for ids in self.gone.chunks(COMMITS_AT_ONCE) {
+            context.check("collect garbage")?;
+            for (_, commit) in repository.read_commits(ids).await? {
+                if let Ok(Commit::Snapshot(snapshot)) = commit {
+                    self.domains.insert(snapshot.domain);
+                }
+            }
+        }
+        let closed = std::mem::take(&mut self.closed);
+        self.find_domains_of(repository, &closed).await
+    }
+
+    /// Finds the domains of sessions that were closed.
+    pub(super) async fn find_domains_of(
+        &mut self,
+        repository: &Repository,
+        closed: &[SessionId],
+    ) -> Result<()> {
+        let mut announced = stream::iter(closed)
+            .map(|id| async move { repository.announcement(id).await })
+            .buffer_unordered(READS_MAX);
+        while let Some(announced) = announced.next().await {
+            match announced {
+                Ok((announcement, _)) => _ = self.domains.insert(announcement.domain),
+                Err(error) if is_damage(&error) || error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Takes a commit; says whether it is a checkpoint.
     pub(super) fn add(&mut self, id: SessionId, commit: Result<Commit>) -> Result<bool> {
         self.resolved.insert(id.clone());
@@ -161,7 +197,10 @@ impl Roots {
                 .detail("what this snapshot needs cannot be told; repair it, or forget it")
                 .because(error)
         })?;
-        let Commit::Snapshot(snapshot) = commit else { return Ok(false) };
+        let Commit::Snapshot(snapshot) = commit else {
+            self.closed.push(id);
+            return Ok(false);
+        };
         self.domains.insert(snapshot.domain.clone());
         self.trees.push(LiveTree { id, domain: snapshot.domain, root: snapshot.root });
         Ok(snapshot.is_checkpoint)

@@ -77,6 +77,7 @@ pub(super) async fn resolve(
         }
         open = waiting;
         if open.is_empty() {
+            roots.find_domains_of(repository, &fenced).await?;
             return Ok(fenced);
         }
         tokio::select! {
