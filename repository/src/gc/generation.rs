@@ -34,7 +34,8 @@ impl Generations {
         Ok(Self::of_paths(listed.iter().map(|listed| listed.path.as_str())))
     }
 
-    fn newest_done(&self) -> Option<Number> {
+    /// Returns the newest generation that is over.
+    pub(super) fn newest_done(&self) -> Option<Number> {
         let is_done = |(_, stages): &(&Number, &Vec<Stage>)| stages.contains(&Stage::Done);
         self.0.iter().rev().find(is_done).map(|(number, _)| *number)
     }

@@ -140,6 +140,8 @@ fn decode_set(plaintext: &[u8]) -> Option<Vec<PackName>> {
 pub struct CondemnedSet {
     packs: HashSet<PackName>,
     generations: Vec<Number>,
+    /// The newest generation that is over.
+    over: Option<Number>,
 }
 
 impl CondemnedSet {
@@ -158,6 +160,12 @@ impl CondemnedSet {
         self.packs.len()
     }
 
+    /// Returns the newest generation that is over: no other has ended between two readings that tell
+    /// the same.
+    pub(crate) fn newest_over(&self) -> Option<Number> {
+        self.over
+    }
+
     /// Returns the generations that are open, newest first.
     pub fn generations(&self) -> &[Number] {
         &self.generations
@@ -171,18 +179,27 @@ impl CondemnedSet {
 /// Those of the store; `Corrupt` where a set cannot be read: then nobody may write.
 pub async fn open_condemned(repository: &Repository) -> Result<CondemnedSet> {
     let listed = repository.store().list("gc").await?;
-    let open = Generations::of_paths(listed.iter().map(|listed| listed.path.as_str())).open();
+    let generations = Generations::of_paths(listed.iter().map(|listed| listed.path.as_str()));
+    let open = generations.open();
     let sets: Vec<_> =
         stream::iter(open.into_iter().map(|generation| condemned(repository, generation)))
             .buffered(READS_MAX)
             .try_collect()
             .await?;
-    let mut found = CondemnedSet::default();
+    let mut found = CondemnedSet { over: generations.newest_done(), ..CondemnedSet::default() };
     for (generation, packs) in sets.into_iter().flatten() {
         found.generations.push(generation);
         found.packs.extend(packs);
     }
     Ok(found)
+}
+
+/// Returns the newest generation that is over.
+///
+/// # Errors
+/// Those of the store.
+pub(crate) async fn newest_over(repository: &Repository) -> Result<Option<Number>> {
+    Ok(Generations::list(repository).await?.newest_done())
 }
 
 async fn condemned(

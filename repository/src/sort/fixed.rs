@@ -91,6 +91,10 @@ impl<const N: usize> FixedSorter<N> {
             Some(file) => file,
             none => {
                 let entropy = &*self.context.entropy;
+                std::fs::create_dir_all(&self.folder).map_err(|error| {
+                    let shown = self.folder.display().to_string();
+                    Error::new(crate::store::io_kind(&error), ACTION, shown).because(error)
+                })?;
                 none.insert(SpillFile::create(&self.folder, BLOCK_BYTES, entropy)?)
             }
         };
