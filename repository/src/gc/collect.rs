@@ -16,11 +16,11 @@ use super::roots::{self, Roots};
 use super::segments::{self, write_index};
 use super::sessions::{self, StoreClock};
 use super::walk::{Walk, lock};
-use super::weigh::{Scales, Weighed};
+use super::weigh::{self, Scales, Weighed};
 use super::{Outcome, PACKS_MAX, leftovers, repack};
 use crate::Repository;
 use crate::pack::pack_path;
-use crate::types::{Number, PackKind, PackName};
+use crate::types::{Number, PackKind, PackName, SessionId};
 
 /// Packs that are deleted at the same time.
 const DELETES_MAX: usize = 32;
@@ -127,10 +127,27 @@ impl Run<'_> {
     /// Walks the roots that were found since the last time.
     async fn walk_roots(&mut self) -> Result<()> {
         while let Some(tree) = self.roots.trees.get(self.walked) {
-            self.walk.add(tree).await?;
+            match self.walk.add(tree).await {
+                Ok(()) => {}
+                // Forgotten since it was found, and deleted by another collector: nobody needs it.
+                Err(error) if crate::point::is_damage(&error) => {
+                    if !self.repository.is_forgotten(&tree.id).await? {
+                        return Err(error);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
             self.walked += 1;
         }
         Ok(())
+    }
+
+    /// Says whether a root was forgotten since it was found.
+    async fn is_any_forgotten(&self) -> Result<bool> {
+        let roots: HashSet<_> = self.roots.trees.iter().map(|tree| &tree.id).collect();
+        let listed = self.repository.store().list("forget").await?;
+        let id = |path: &str| SessionId::from_path(path.strip_prefix("forget/")?);
+        Ok(listed.iter().filter_map(|l| id(&l.path)).any(|id| roots.contains(&id)))
     }
 
     /// Step `survey`: what others have begun is brought to its end, then a generation is opened where
@@ -166,7 +183,8 @@ impl Run<'_> {
         let young_since = self.young_since().await?;
         let (mut places, mut weighed) = self.look(young_since, HashSet::new()).await?;
         if self.options.rewrite_below_percent > 0 {
-            let stranded = self.stranded(&mut places, &weighed, young_since).await?;
+            let stranded;
+            (places, stranded) = self.stranded(places, &weighed, young_since).await?;
             if self.options.is_dry_run {
                 for number in stranded.keys() {
                     let size = places.known.packs.get(*number).map_or(0, |pack| pack.size_bytes);
@@ -182,6 +200,10 @@ impl Run<'_> {
                 self.report.rewritten_into = into;
                 (places, weighed) = self.look(young_since, HashSet::new()).await?;
             }
+        }
+        if weighed.lost > 0 && self.is_any_forgotten().await? {
+            // Another collector has deleted meanwhile what only that needed.
+            weighed.lost = 0;
         }
         let dead = self.judge(&places, &weighed, young_since);
         if self.options.is_dry_run || dead.is_empty() {
@@ -229,10 +251,10 @@ impl Run<'_> {
 
     async fn stranded(
         &self,
-        places: &mut Places,
+        places: Places,
         weighed: &Weighed,
         young_since: Option<Timestamp>,
-    ) -> Result<repack::Stranded> {
+    ) -> Result<(Places, repack::Stranded)> {
         let below = u64::from(self.options.rewrite_below_percent) * 10;
         let packs = places.known.packs.all.iter().zip(&weighed.weights).zip(&weighed.needed);
         let mut victims: Vec<_> = packs
@@ -246,10 +268,12 @@ impl Run<'_> {
         victims.truncate(REWRITTEN_MAX);
         let victims: HashSet<u32> = victims.into_iter().map(|(_, number)| number).collect();
         if victims.is_empty() {
-            return Ok(repack::Stranded::default());
+            return Ok((places, repack::Stranded::default()));
         }
-        let noted = self.walk.noted();
-        tokio::task::block_in_place(|| super::weigh::stranded(&mut lock(&noted), places, &victims))
+        self.weighing(places, move |scales, noted, places| {
+            weigh::stranded(&scales, noted, places, &victims)
+        })
+        .await
     }
 
     /// Runs what sorts and merges where it may block.

@@ -44,6 +44,8 @@ pub(super) async fn clear(
         ] {
             match deleted {
                 Ok(count) => cleared.logs += count,
+                // Deleted by another collector since it was listed.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) if is_damage(&error) => context.monitor.problem(&error),
                 Err(error) => return Err(error),
             }

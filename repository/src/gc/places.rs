@@ -108,7 +108,7 @@ pub(super) struct PlaceOf {
 }
 
 impl PlaceOf {
-    fn encode(&self) -> [u8; PLACE_BYTES] {
+    pub(super) fn encode(&self) -> [u8; PLACE_BYTES] {
         let mut bytes = [0; PLACE_BYTES];
         let flags = [u8::from(self.kind == PackKind::Meta), u8::from(self.bases.is_some())];
         let numbers = [self.pack, self.length, self.bases.unwrap_or(NO_BASES)];
@@ -308,9 +308,33 @@ impl Places {
 }
 
 impl Known {
+    /// Lists what any delta is decoded against.
+    pub(super) fn all_bases(&self) -> impl Iterator<Item = Prefix> + '_ {
+        self.bases.iter().flatten().map(|id| prefix(&id.0))
+    }
+
     /// Returns the prefixes of what a delta is decoded against.
     pub(super) fn bases_of(&self, bases: u32) -> impl Iterator<Item = Prefix> + '_ {
         self.bases.get(bases as usize).into_iter().flatten().map(|id| prefix(&id.0))
+    }
+}
+
+#[cfg(test)]
+impl Packs {
+    /// Adds a pack as if it had been listed.
+    pub(super) fn with(mut self, pack: PackInfo) -> Self {
+        self.numbers.insert(pack.name, self.all.len() as u32);
+        self.all.push(pack);
+        self
+    }
+}
+
+#[cfg(test)]
+impl Known {
+    /// Adds what a delta is decoded against.
+    pub(super) fn push_bases(&mut self, bases: Vec<ChunkId>) -> u32 {
+        self.bases.push(bases);
+        (self.bases.len() - 1) as u32
     }
 }
 

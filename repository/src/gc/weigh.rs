@@ -1,11 +1,12 @@
 //! Choosing where each thing that is needed is kept: a merge of all references with all places.
 //!
-//! What is needed is an id, not a pack: of several places one is enough. A delta is enough only with
-//! what it is decoded against, which then has to be somewhere in full. Both lists are in the order of
-//! ids, so that one pass in bounded memory decides; the bases that were found to be needed take a second
-//! one.
+//! What is needed is an id, not a pack: of several places one is enough. A delta is a place only where
+//! all that it is decoded against is somewhere in full (it may have gone: somebody kept another copy of
+//! the same chunk), and choosing it makes that needed. Both lists are in the order of ids, so that one
+//! pass decides; finding out about bases takes one before it and one after it.
 
-use std::collections::HashSet;
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use model::{Context, Result};
@@ -78,18 +79,53 @@ impl Scales<'_> {
             weighed.add(group);
             Ok(())
         })?;
-        let at = At { known, is_condemned: &is_condemned, hinted };
-        let mut bases = References::new(self.memory_bytes, self.folder, self.context);
-        join(references, sorted, |group| at.choose(group, &mut weighed, &mut bases))?;
+        let bases = self.bases(known, sorted, &is_condemned)?;
+        let at = At { known, is_condemned: &is_condemned, hinted, bases: &bases };
+        let mut needed = References::new(self.memory_bytes, self.folder, self.context);
+        join(references, sorted, |group| at.choose(group, &mut weighed, &mut needed))?;
         // Bases lie in full: they have none.
         let mut none = References::new(self.memory_bytes, self.folder, self.context);
-        join(&mut bases, sorted, |group| at.choose(group, &mut weighed, &mut none))?;
+        join(&mut needed, sorted, |group| at.choose(group, &mut weighed, &mut none))?;
         Ok(weighed)
     }
+
+    /// Finds out where the bases of all deltas lie in full.
+    fn bases(
+        &self,
+        known: &Known,
+        sorted: &mut SortedPlaces,
+        is_condemned: &[bool],
+    ) -> Result<Bases> {
+        let mut wanted = References::new(self.memory_bytes, self.folder, self.context);
+        for prefix in known.all_bases() {
+            wanted.push(full(prefix).encode())?;
+        }
+        let mut found = Bases::new();
+        join(&mut wanted, sorted, |group| {
+            let in_full = group.places.iter().filter(|place| place.bases.is_none());
+            let condemned = in_full
+                .map(|place| is_condemned.get(place.pack as usize).copied().unwrap_or(false))
+                .min();
+            if let (Some(reference), Some(condemned)) = (group.references.first(), condemned) {
+                found.insert(reference.prefix, condemned);
+            }
+            Ok(())
+        })?;
+        Ok(found)
+    }
+}
+
+/// Bases that lie somewhere in full, and whether only in packs that are condemned.
+type Bases = HashMap<Prefix, bool>;
+
+/// A reference to the base of a delta.
+fn full(prefix: Prefix) -> Reference {
+    Reference { prefix, kind: PackKind::Data, is_full: true, hint: None }
 }
 
 /// What places are chosen by.
 struct At<'a> {
+    bases: &'a Bases,
     known: &'a Known,
     is_condemned: &'a [bool],
     hinted: &'a [PackName],
@@ -106,21 +142,12 @@ impl At<'_> {
             return Ok(());
         }
         let is_full = group.references.iter().any(|reference| reference.is_full);
-        let rank = |place: &&PlaceOf| {
-            let is_condemned = self.is_condemned.get(place.pack as usize).copied().unwrap_or(false);
-            let share = weighed.weights.get(place.pack as usize).map_or(0, |w| w.share());
-            // What is kept anyway costs nothing more.
-            let costs = is_condemned && !weighed.is_needed(place.pack);
-            let name = self.known.packs.get(place.pack).map(|pack| pack.name);
-            (costs, std::cmp::Reverse(share), place.bases.is_some(), name)
-        };
         let usable = group.places.iter().filter(|place| !is_full || place.bases.is_none());
-        if let Some(chosen) = usable.min_by_key(rank) {
+        let ranked = usable.filter_map(|place| Some((self.rank(place, weighed)?, place)));
+        if let Some((_, chosen)) = ranked.min_by_key(|(rank, _)| *rank) {
             weighed.need(chosen.pack);
             for prefix in chosen.bases.into_iter().flat_map(|bases| self.known.bases_of(bases)) {
-                let reference =
-                    Reference { prefix, kind: PackKind::Data, is_full: true, hint: None };
-                bases.push(reference.encode())?;
+                bases.push(full(prefix).encode())?;
             }
             return Ok(());
         }
@@ -138,7 +165,24 @@ impl At<'_> {
         group.places.iter().for_each(|place| weighed.need(place.pack));
         Ok(())
     }
+
+    /// Orders places, the best first; none for a delta that cannot be decoded.
+    fn rank(&self, place: &PlaceOf, weighed: &Weighed) -> Option<Rank> {
+        let bases = place.bases.into_iter().flat_map(|bases| self.known.bases_of(bases));
+        let bases = bases.map(|prefix| self.bases.get(&prefix).copied());
+        let are_condemned = bases.collect::<Option<Vec<_>>>()?.contains(&true);
+        let is_condemned = self.is_condemned.get(place.pack as usize).copied().unwrap_or(false);
+        // What is kept anyway costs nothing more.
+        let costs = is_condemned && !weighed.is_needed(place.pack);
+        let share = weighed.weights.get(place.pack as usize).map_or(0, |weight| weight.share());
+        let pack = self.known.packs.get(place.pack)?;
+        Some((costs || are_condemned, Reverse(share), place.bases.is_some(), pack.name))
+    }
 }
+
+/// Whether a place keeps a pack that is condemned, how much of its pack is needed, whether it is a
+/// delta, and the pack's name.
+type Rank = (bool, Reverse<u64>, bool, PackName);
 
 impl Weighed {
     fn add(&mut self, group: &Group) {
@@ -198,24 +242,43 @@ fn join(
 
 /// Finds what of some packs is needed and lies in no other. Blocks.
 pub(super) fn stranded(
+    scales: &Scales<'_>,
     noted: &mut Noted,
     places: &mut Places,
     victims: &HashSet<u32>,
 ) -> Result<Stranded> {
+    let Places { known, sorted, .. } = places;
+    let is_victim: Vec<_> =
+        (0_u32..).zip(&known.packs.all).map(|(number, _)| victims.contains(&number)).collect();
+    let bases = scales.bases(known, sorted, &is_victim)?;
     let mut stranded = Stranded::new();
-    join(&mut noted.references, &mut places.sorted, |group| {
+    join(&mut noted.references, sorted, |group| {
         if group.references.is_empty() {
             return Ok(());
         }
         let is_full = group.references.iter().any(|reference| reference.is_full);
-        let usable = || group.places.iter().filter(|place| !is_full || place.bases.is_none());
-        if usable().any(|place| !victims.contains(&place.pack)) {
-            return Ok(());
+        let mut found = Vec::new();
+        for place in group.places.iter().filter(|place| !is_full || place.bases.is_none()) {
+            let of_it = place.bases.into_iter().flat_map(|bases| known.bases_of(bases));
+            let are_victims: Option<Vec<_>> = of_it.map(|p| bases.get(&p).copied()).collect();
+            match are_victims {
+                None => {}
+                // It stays where it is.
+                Some(are) if !victims.contains(&place.pack) && !are.contains(&true) => return Ok(()),
+                Some(_) if victims.contains(&place.pack) => {
+                    found.push((place.bases.is_some(), place.pack));
+                }
+                Some(_) => {}
+            }
         }
-        if let Some(place) = usable().min_by_key(|place| (place.bases.is_some(), place.pack)) {
-            stranded.entry(place.pack).or_default().insert(place.prefix);
+        let best = found.into_iter().min();
+        if let (Some((_, pack)), Some(reference)) = (best, group.references.first()) {
+            stranded.entry(pack).or_default().insert(reference.prefix);
         }
         Ok(())
     })?;
     Ok(stranded)
 }
+
+#[cfg(test)]
+mod tests;
