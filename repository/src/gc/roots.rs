@@ -176,8 +176,8 @@ impl Roots {
         repository: &Repository,
         closed: &[SessionId],
     ) -> Result<()> {
-        let mut announced = stream::iter(closed)
-            .map(|id| async move { repository.announcement(id).await })
+        let mut announced = stream::iter(closed.to_vec())
+            .map(|id| async move { repository.announcement(&id).await })
             .buffer_unordered(READS_MAX);
         while let Some(announced) = announced.next().await {
             match announced {
