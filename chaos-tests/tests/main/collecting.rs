@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chaos_tests::engine::{DOMAIN, capture_system};
-use chaos_tests::observe::{describe_snapshot, difference, read_content, item_of, state_of};
+use chaos_tests::observe::{describe_snapshot, difference, item_of, read_content, state_of};
 use chaos_tests::stores::{Durability, Fault, Faults, Interposed, Power};
 use futures::TryStreamExt;
 use model::{Context, ErrorKind};

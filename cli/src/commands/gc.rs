@@ -96,7 +96,10 @@ fn text(report: &Report) -> String {
     );
     say(
         report.abandoned > 0,
-        format!("{} of captures that nobody went on with: freed next", counted(report.abandoned, "checkpoint")),
+        format!(
+            "{} of captures that nobody went on with: freed next",
+            counted(report.abandoned, "checkpoint")
+        ),
     );
     let needed = packs(report.needed);
     say(true, format!("kept {needed}: {} need them", counted(report.snapshots, "snapshot")));
@@ -118,11 +121,17 @@ fn text(report: &Report) -> String {
     }
     say(
         report.unknown_objects > 0,
-        format!("kept {} among the packs of no known name", counted(report.unknown_objects, "object")),
+        format!(
+            "kept {} among the packs of no known name",
+            counted(report.unknown_objects, "object")
+        ),
     );
     say(
         report.lost > 0,
-        format!("DAMAGED: {} that is needed is nowhere to be found (`lifeboat verify`)", count(report.lost)),
+        format!(
+            "DAMAGED: {} that is needed is nowhere to be found (`lifeboat verify`)",
+            count(report.lost)
+        ),
     );
     lines.join("\n") + "\n"
 }

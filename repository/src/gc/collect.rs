@@ -19,6 +19,7 @@ use super::walk::{Walk, lock};
 use super::weigh::{self, Scales, Weighed};
 use super::{Outcome, PACKS_MAX, leftovers, repack};
 use crate::Repository;
+use crate::index::rebuild::rebuild;
 use crate::pack::pack_path;
 use crate::types::{Number, PackKind, PackName, SessionId};
 
@@ -205,6 +206,13 @@ impl Run<'_> {
             // Another collector has deleted meanwhile what only that needed.
             weighed.lost = 0;
         }
+        let mut needed = places.known.packs.all.iter().zip(&weighed.needed);
+        if !self.options.is_dry_run && needed.any(|(pack, needed)| *needed && !pack.is_named) {
+            // A segment was lost: from now on what is there is found again.
+            for domain in self.roots.domains.clone() {
+                rebuild(self.repository, &domain, self.context).await?;
+            }
+        }
         let dead = self.judge(&places, &weighed, young_since);
         if self.options.is_dry_run || dead.is_empty() {
             return Ok(true);
@@ -352,10 +360,10 @@ impl Run<'_> {
             .map(|(pack, _)| pack.name)
             .collect();
         self.phase("sweep");
-        let written = write_index(self.repository, generation, &places, &sweep, self.context).await?;
+        let written =
+            write_index(self.repository, generation, &places, &sweep, self.context).await?;
         let outcome = Outcome::new(sweep.into_iter().collect(), written.old);
-        let (outcome, is_others) =
-            generation::decide(self.repository, generation, outcome).await?;
+        let (outcome, is_others) = generation::decide(self.repository, generation, outcome).await?;
         let is_over = Generations::list(self.repository).await?.is_over(generation);
         if is_others || is_over {
             segments::remove(self.repository, &written.new, self.context).await?;

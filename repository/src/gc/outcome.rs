@@ -97,9 +97,8 @@ fn read_segment_path(path: &[u8]) -> Option<String> {
     let path = std::str::from_utf8(path).ok()?;
     let (tag, name) = path.strip_prefix("index/")?.split_once('/')?;
     let is_plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || b"._-".contains(&c);
-    let is_component = |part: &str| {
-        !part.is_empty() && part != "." && part != ".." && part.bytes().all(is_plain)
-    };
+    let is_component =
+        |part: &str| !part.is_empty() && part != "." && part != ".." && part.bytes().all(is_plain);
     let is_sound = path.len() <= PATH_BYTES_MAX
         && crate::types::from_hex::<8>(tag).is_some()
         && name.split('/').all(is_component);

@@ -40,6 +40,8 @@ pub(super) struct PackInfo {
     pub(super) created: Timestamp,
     /// Whether it is known what is in it.
     pub(super) is_known: bool,
+    /// Whether a segment names it: else nobody finds what was moved there.
+    pub(super) is_named: bool,
 }
 
 /// All packs.
@@ -77,6 +79,7 @@ impl Packs {
                         size_bytes: object.size_bytes,
                         created: object.modified,
                         is_known: false,
+                        is_named: false,
                     });
                 }
             }
@@ -221,7 +224,8 @@ impl Gather<'_> {
 
     /// Takes the tables of contents of packs that no segment names.
     async fn open_unnamed(&self, places: &mut Places) -> Result<()> {
-        let is_young = |pack: &PackInfo| self.young_since.is_some_and(|since| pack.created >= since);
+        let is_young =
+            |pack: &PackInfo| self.young_since.is_some_and(|since| pack.created >= since);
         let unnamed = places.known.packs.all.iter().zip(0_u32..);
         let unnamed = unnamed.filter(|(pack, _)| !pack.is_known && !is_young(pack));
         let unnamed: Vec<_> = unnamed.map(|(pack, n)| (n, pack.kind, pack.name)).collect();
@@ -278,7 +282,7 @@ impl Places {
                     Some(number) => {
                         self.take_entry(&entry, number)?;
                         if let Some(pack) = self.known.packs.all.get_mut(number as usize) {
-                            pack.is_known = true;
+                            (pack.is_known, pack.is_named) = (true, true);
                         }
                     }
                     None => self.stale_entries += 1,

@@ -52,7 +52,9 @@ pub(super) async fn repack(
             .collect();
         victims.sort_by_key(|(pack, _)| (pack.kind, pack.created, pack.name));
         let is_ours = |tree: &&LiveTree| {
-            repository.domain(&tree.domain).is_ok_and(|keys| directory(&keys) == directory(&domain.keys))
+            repository
+                .domain(&tree.domain)
+                .is_ok_and(|keys| directory(&keys) == directory(&domain.keys))
         };
         let Some(tree) = trees.iter().rev().find(is_ours).filter(|_| !victims.is_empty()) else {
             continue;
@@ -185,9 +187,10 @@ impl<'c> Copier<'c> {
     /// Stores the pack that is open.
     async fn close(&mut self) -> Result<()> {
         let Some((kind, builder)) = self.open.take() else { return Ok(()) };
-        let pack = tokio::task::spawn_blocking(move || builder.finish()).await.map_err(|error| {
-            Error::new(ErrorKind::Internal, "rewrite packs", "").because(error)
-        })??;
+        let pack =
+            tokio::task::spawn_blocking(move || builder.finish()).await.map_err(|error| {
+                Error::new(ErrorKind::Internal, "rewrite packs", "").because(error)
+            })??;
         self.written.add(pack.object.len() as u64);
         self.repository.store().create(&pack_path(kind, pack.name), pack.object).await?;
         self.entries.extend(pack.entries.iter().map(Entry::new));

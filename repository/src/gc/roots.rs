@@ -6,6 +6,7 @@
 //! so a reference that is not seen here belongs to somebody who will see the forget.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::Hash;
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -16,6 +17,7 @@ use crate::Repository;
 use crate::mark::MarkKind;
 use crate::point::{Freshness, PointId, is_damage};
 use crate::snapshot::codec::Commit;
+use crate::store::Listed;
 use crate::types::{Root, SessionId, StreamName};
 
 /// Small objects that are read at the same time.
@@ -64,28 +66,20 @@ pub(super) async fn find(
     let store = repository.store();
     let (forgets, point_forgets) =
         futures::try_join!(store.list("forget"), store.list("forget-point"))?;
-    let is_due = |created: Timestamp| now.since(created) >= grace;
-    let forgets: HashMap<_, _> = forgets
-        .iter()
-        .filter_map(|l| Some((SessionId::from_path(l.path.strip_prefix("forget/")?)?, l.modified)))
-        .collect();
-    let point_forgets: HashMap<_, _> = point_forgets
-        .iter()
-        .filter_map(|l| {
-            Some((PointId::from_path(l.path.strip_prefix("forget-point/")?)?, l.modified))
-        })
-        .collect();
+    let forgets = dated(&forgets, |path| SessionId::from_path(path.strip_prefix("forget/")?));
+    let point_forgets =
+        dated(&point_forgets, |path| PointId::from_path(path.strip_prefix("forget-point/")?));
     let mut roots = Roots::default();
-    let due: HashSet<_> =
-        forgets.iter().filter(|(_, at)| is_due(**at)).map(|(id, _)| id.clone()).collect();
-    let due_points: HashSet<_> =
-        point_forgets.iter().filter(|(_, at)| is_due(**at)).map(|(id, _)| id.clone()).collect();
+    let due = due_of(&forgets, now, grace);
+    let due_points = due_of(&point_forgets, now, grace);
     let mut references = References::find(repository, &due, &due_points, context).await?;
     roots.gone_points = std::mem::take(&mut references.gone_points);
     let listed = store.list("snapshot").await?;
     let commits: Vec<_> = listed
         .iter()
-        .filter_map(|l| Some((SessionId::from_path(l.path.strip_prefix("snapshot/")?)?, l.modified)))
+        .filter_map(|l| {
+            Some((SessionId::from_path(l.path.strip_prefix("snapshot/")?)?, l.modified))
+        })
         .collect();
     let mut live = Vec::new();
     let mut candidates = Vec::new();
@@ -130,6 +124,24 @@ pub(super) async fn find(
     roots.read(repository, &live, now, context).await?;
     roots.find_domains(repository, context).await?;
     Ok(roots)
+}
+
+/// Reads the names of a listing that are names of ours, with the store's time of each.
+fn dated<T: Eq + Hash>(
+    listed: &[Listed],
+    read: impl Fn(&str) -> Option<T>,
+) -> HashMap<T, Timestamp> {
+    listed.iter().filter_map(|l| Some((read(&l.path)?, l.modified))).collect()
+}
+
+/// Returns those whose grace is over.
+fn due_of<T: Eq + Hash + Clone>(
+    forgets: &HashMap<T, Timestamp>,
+    now: Timestamp,
+    grace: Duration,
+) -> HashSet<T> {
+    let due = forgets.iter().filter(|(_, created)| now.since(**created) >= grace);
+    due.map(|(id, _)| id.clone()).collect()
 }
 
 impl Roots {
@@ -272,8 +284,10 @@ impl References {
             context.check("collect garbage")?;
             match point {
                 Ok(point) => {
-                    let there =
-                        point.entries.into_iter().filter(|e| !matches!(e.freshness, Freshness::Missing(_)));
+                    let there = point
+                        .entries
+                        .into_iter()
+                        .filter(|e| !matches!(e.freshness, Freshness::Missing(_)));
                     self.named.extend(there.filter_map(|entry| entry.snapshot));
                 }
                 // Deleted since it was listed: it was forgotten.
@@ -305,10 +319,8 @@ impl References {
 
 /// Says whether the forget of a point holds: it is signed, and nobody has pinned the point.
 async fn is_gone(repository: &Repository, id: &PointId, context: &Context) -> Result<bool> {
-    let checked = futures::try_join!(
-        repository.is_point_forgotten(id),
-        repository.marks_of_point(id)
-    );
+    let checked =
+        futures::try_join!(repository.is_point_forgotten(id), repository.marks_of_point(id));
     match checked {
         Ok((is_forgotten, marks)) => {
             Ok(is_forgotten && !marks.iter().any(|mark| mark.kind == MarkKind::Pin))

@@ -67,8 +67,13 @@ impl Scales<'_> {
     pub(super) fn weigh(&self, noted: &mut Noted, places: &mut Places) -> Result<Weighed> {
         let Places { known, sorted, .. } = places;
         let count = known.packs.all.len();
-        let is_condemned: Vec<_> =
-            known.packs.all.iter().map(|pack| self.condemned.contains(&pack.name)).collect();
+        // What no segment names is found by nobody who was told another place: a last resort as well.
+        let is_condemned: Vec<_> = known
+            .packs
+            .all
+            .iter()
+            .map(|pack| self.condemned.contains(&pack.name) || !pack.is_named)
+            .collect();
         let mut weighed = Weighed {
             weights: vec![Weight::default(); count],
             needed: vec![false; count],
@@ -132,12 +137,7 @@ struct At<'a> {
 }
 
 impl At<'_> {
-    fn choose(
-        &self,
-        group: &Group,
-        weighed: &mut Weighed,
-        bases: &mut References,
-    ) -> Result<()> {
+    fn choose(&self, group: &Group, weighed: &mut Weighed, bases: &mut References) -> Result<()> {
         if group.references.is_empty() {
             return Ok(());
         }
@@ -248,8 +248,10 @@ pub(super) fn stranded(
     victims: &HashSet<u32>,
 ) -> Result<Stranded> {
     let Places { known, sorted, .. } = places;
-    let is_victim: Vec<_> =
-        (0_u32..).zip(&known.packs.all).map(|(number, _)| victims.contains(&number)).collect();
+    let is_victim: Vec<_> = (0_u32..)
+        .zip(&known.packs.all)
+        .map(|(number, pack)| victims.contains(&number) || !pack.is_named)
+        .collect();
     let bases = scales.bases(known, sorted, &is_victim)?;
     let mut stranded = Stranded::new();
     join(&mut noted.references, sorted, |group| {
@@ -264,7 +266,9 @@ pub(super) fn stranded(
             match are_victims {
                 None => {}
                 // It stays where it is.
-                Some(are) if !victims.contains(&place.pack) && !are.contains(&true) => return Ok(()),
+                Some(are) if !victims.contains(&place.pack) && !are.contains(&true) => {
+                    return Ok(());
+                }
                 Some(_) if victims.contains(&place.pack) => {
                     found.push((place.bases.is_some(), place.pack));
                 }

@@ -23,9 +23,7 @@ use crate::gc::CondemnedSet;
 use crate::index::segment::{Entry, Prefix, RECORDS_TARGET, prefix};
 use crate::index::{Found, LazyIndex, directory, write_segment};
 use crate::pack::{EntryKind, PackEntry, SealedPack, pack_path};
-use crate::types::{
-    ChunkId, Location, NodeId, PackKind, PackName, Place, SessionId, StoredChunk,
-};
+use crate::types::{ChunkId, Location, NodeId, PackKind, PackName, Place, SessionId, StoredChunk};
 
 /// What is in flight is counted in units of so many bytes.
 const UNIT_BYTES: usize = 1 << 10;

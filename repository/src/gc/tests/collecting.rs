@@ -63,8 +63,8 @@ async fn check(fixture: &Fixture, snapshot: &Snapshot, names: &[&str]) {
     let chunks = chunks(&repository, snapshot).await;
     let keys = repository.domain("").expect("domain");
     let fallback = crate::index::LazyIndex::new(&repository, &keys);
-    let reader = ChunkReader::new(&repository, &keys, 1 << 20)
-        .with_fallback(std::sync::Arc::new(fallback));
+    let reader =
+        ChunkReader::new(&repository, &keys, 1 << 20).with_fallback(std::sync::Arc::new(fallback));
     let read = reader.read_all(&chunks).await.expect("read");
     let read: Vec<_> = read.iter().map(|bytes| bytes.to_vec()).collect();
     assert_eq!(read, contents(names));
@@ -356,7 +356,7 @@ async fn an_announcement_without_a_commit_is_closed_for_good() {
     let first = capture(&fixture, &["a"]).await;
     let second = capture(&fixture, &["b"]).await;
     forget(&fixture, &first).await;
-    assert_eq!(gc(&fixture).await.fenced, [id.clone()]);
+    assert_eq!(gc(&fixture).await.fenced, std::slice::from_ref(&id));
     let object = fixture.repository.store().get(&snapshot_path(&id)).await.expect("tombstone");
     fixture
         .repository

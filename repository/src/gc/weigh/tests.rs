@@ -3,7 +3,7 @@
 
 use model::Timestamp;
 
-use super::super::places::{PackInfo, Packs};
+use super::super::places::PackInfo;
 use super::super::walk::Walk;
 use super::*;
 use crate::session::testing::Fixture;
@@ -15,10 +15,8 @@ use crate::types::ChunkId;
 async fn weigh(places: &str, references: &str, condemned: &str) -> (String, u64) {
     let fixture = Fixture::new(60).await;
     let folder = std::env::temp_dir();
-    let (mut known, mut sorted) = (
-        Known::default(),
-        SortedPlaces::new(1 << 20, &folder, &fixture.context),
-    );
+    let (mut known, mut sorted) =
+        (Known::default(), SortedPlaces::new(1 << 20, &folder, &fixture.context));
     let id = |name: &str| [name.as_bytes()[0]; 32];
     let name = |pack: char| PackName([pack as u8; 32]);
     for pack in '0'..='9' {
@@ -28,6 +26,7 @@ async fn weigh(places: &str, references: &str, condemned: &str) -> (String, u64)
             size_bytes: 100,
             created: Timestamp::default(),
             is_known: true,
+            is_named: pack != '9',
         });
     }
     let number = |pack: &str| pack.parse::<u32>().expect("pack");
@@ -53,8 +52,7 @@ async fn weigh(places: &str, references: &str, condemned: &str) -> (String, u64)
         let reference = Reference { prefix, kind: PackKind::Data, is_full, hint };
         noted.references.push(reference.encode()).expect("push");
     }
-    let mut places =
-        Places { known, sorted, domains: Vec::new(), stale_entries: 0, unreadable: 0 };
+    let mut places = Places { known, sorted, domains: Vec::new(), stale_entries: 0, unreadable: 0 };
     let condemned: HashSet<_> = condemned.chars().map(name).collect();
     let scales = Scales {
         condemned: &condemned,
@@ -92,6 +90,10 @@ async fn one_place_of_everything_that_is_needed_is_kept() {
         // What the index does not know is where manifests say that it lies.
         ("b@1", "a?3", "", "3", 0),
         ("b@1", "a", "", "", 1),
+        // What no segment names is the last resort.
+        ("a@1 a@9 b@1", "a", "", "1", 0),
+        ("a@1 a@9 b@1", "a", "1", "1", 0),
+        ("a@9 b@1", "a", "", "9", 0),
     ] {
         let found = weigh(places, references, condemned).await;
         assert_eq!(found, (needed.to_owned(), lost), "{places} | {references} | {condemned}");
