@@ -202,9 +202,16 @@ impl Run<'_> {
                 (places, weighed) = self.look(young_since, HashSet::new()).await?;
             }
         }
-        if weighed.lost > 0 && self.is_any_forgotten().await? {
-            // Another collector has deleted meanwhile what only that needed.
-            weighed.lost = 0;
+        if weighed.lost > 0 {
+            let now = Generations::list(self.repository).await?;
+            if now.is_over(generation) || !now.open().is_empty() {
+                // Another collector has moved or deleted something between the looks at index and packs.
+                return Ok(false);
+            }
+            if self.is_any_forgotten().await? {
+                // It has deleted what only that needed.
+                weighed.lost = 0;
+            }
         }
         let mut needed = places.known.packs.all.iter().zip(&weighed.needed);
         if !self.options.is_dry_run && needed.any(|(pack, needed)| *needed && !pack.is_named) {
