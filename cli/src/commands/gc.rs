@@ -63,77 +63,70 @@ fn reason(gone: Gone) -> (&'static str, &'static str) {
 }
 
 fn text(report: &Report) -> String {
+    let lines: Vec<String> = done(report).into_iter().chain(kept(report)).collect();
+    lines.join("\n") + "\n"
+}
+
+/// Says what was freed, or would be.
+fn done(report: &Report) -> Vec<String> {
     let would = if report.is_dry_run { "would free" } else { "freed" };
     let mut lines = vec![format!("{would} {}", packs(report.freed))];
-    let mut say = |is_worth: bool, line: String| {
-        if is_worth {
-            lines.push(line);
-        }
-    };
     let rewritten = packs(report.rewritten);
-    say(
-        report.rewritten.packs > 0,
-        match report.is_dry_run {
-            true => format!("would rewrite {rewritten}, of which less than half is needed"),
-            false => format!("rewrote {rewritten} into {}", packs(report.rewritten_into)),
-        },
-    );
-    let left = report.leftovers;
-    let others = [
-        (left.snapshots, "forgotten snapshot"),
-        (left.points, "forgotten point"),
-        (left.logs, "superfluous object of log"),
-        (left.heartbeats, "old heartbeat"),
-        (left.probes, "leftover probe"),
-    ];
-    for (number, noun) in others {
-        let deleted = if report.is_dry_run { "would delete" } else { "deleted" };
-        say(number > 0, format!("{deleted} {}", counted(number, noun)));
+    if report.rewritten.packs > 0 && report.is_dry_run {
+        lines.push(format!("would rewrite {rewritten}, of which less than half is needed"));
+    } else if report.rewritten.packs > 0 {
+        lines.push(format!("rewrote {rewritten} into {}", packs(report.rewritten_into)));
     }
-    say(
-        !report.fenced.is_empty(),
-        format!("closed {} that did not end", counted(report.fenced.len() as u64, "session")),
-    );
-    say(
-        report.abandoned > 0,
-        format!(
-            "{} of captures that nobody went on with: freed next",
-            counted(report.abandoned, "checkpoint")
-        ),
-    );
+    let left = report.leftovers;
+    let deleted = if report.is_dry_run { "would delete" } else { "deleted" };
+    let others = [
+        (left.snapshots, deleted, "forgotten snapshot"),
+        (left.points, deleted, "forgotten point"),
+        (left.logs, deleted, "superfluous log object"),
+        (left.heartbeats, deleted, "old heartbeat"),
+        (left.probes, deleted, "leftover probe"),
+        (report.fenced.len() as u64, "closed", "session that did not end"),
+        (report.abandoned, "forgot", "checkpoint that nobody went on with"),
+    ];
+    let others = others.into_iter().filter(|(number, _, _)| *number > 0);
+    lines.extend(others.map(|(number, did, noun)| match noun.split_once(" that ") {
+        Some((noun, what)) => format!("{did} {} that {what}", counted(number, noun)),
+        None => format!("{did} {}", counted(number, noun)),
+    }));
+    lines
+}
+
+/// Says what is kept and why.
+fn kept(report: &Report) -> Vec<String> {
     let needed = packs(report.needed);
-    say(true, format!("kept {needed}: {} need them", counted(report.snapshots, "snapshot")));
-    say(
-        report.unneeded_bytes > 0,
-        format!("  about {} of it is not needed", show_bytes(report.unneeded_bytes)),
-    );
-    say(
-        report.young.packs > 0,
-        format!("kept {}: a session is at work that may need them", packs(report.young)),
-    );
-    say(
-        report.unknown.packs > 0,
-        format!("kept {}: what is in them is not known", packs(report.unknown)),
-    );
+    let mut lines =
+        vec![format!("kept {needed}: {} need them", counted(report.snapshots, "snapshot"))];
+    if report.unneeded_bytes > 0 {
+        lines.push(format!("  about {} of it is not needed", show_bytes(report.unneeded_bytes)));
+    }
+    for (amount, why) in [
+        (report.young, "a session is at work that may need them"),
+        (report.unknown, "what is in them is not known"),
+    ] {
+        if amount.packs > 0 {
+            lines.push(format!("kept {}: {why}", packs(amount)));
+        }
+    }
     for (gone, number) in &report.held {
         let snapshots = counted(*number, "forgotten snapshot");
-        say(true, format!("kept {snapshots}: {}", reason(*gone).1));
+        lines.push(format!("kept {snapshots}: {}", reason(*gone).1));
     }
-    say(
-        report.unknown_objects > 0,
-        format!(
-            "kept {} among the packs of no known name",
-            counted(report.unknown_objects, "object")
-        ),
-    );
-    say(
-        report.lost > 0,
-        format!(
-            "DAMAGED: {} that is needed is nowhere to be found (`lifeboat verify`)",
-            count(report.lost)
-        ),
-    );
-    lines.join("\n") + "\n"
+    if report.unknown_objects > 0 {
+        let objects = counted(report.unknown_objects, "object");
+        lines.push(format!("kept {objects} of no known name among the packs"));
+    }
+    if report.lost > 0 {
+        let lost = count(report.lost);
+        lines.push(format!(
+            "DAMAGED: {lost} that is needed is nowhere to be found (`lifeboat verify`)"
+        ));
+    }
+    lines
 }
 
 fn amount(amount: Amount) -> Value {
