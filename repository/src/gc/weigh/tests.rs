@@ -74,7 +74,7 @@ async fn one_place_of_everything_that_is_needed_is_kept() {
         ("a@1 a@2", "a", "1", "2", 0),
         ("a@1 a@2", "a", "2", "1", 0),
         // All places condemned: one is kept, and rather one that is kept anyway.
-        ("a@1 a@2 b@2", "a b", "12", "2", 0),
+        ("b@1 b@2 a@2", "a b", "12", "2", 0),
         // A delta takes what it is decoded against with it.
         ("a<b@1 b@2", "a", "", "12", 0),
         ("a<b@1 b@2", "a", "2", "12", 0),
