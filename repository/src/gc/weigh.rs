@@ -72,7 +72,7 @@ impl Scales<'_> {
             .packs
             .all
             .iter()
-            .map(|pack| self.condemned.contains(&pack.name) || !pack.is_named)
+            .map(|pack| level(pack.is_named, self.condemned.contains(&pack.name)))
             .collect();
         let mut weighed = Weighed {
             weights: vec![Weight::default(); count],
@@ -99,7 +99,7 @@ impl Scales<'_> {
         &self,
         known: &Known,
         sorted: &mut SortedPlaces,
-        is_condemned: &[bool],
+        is_condemned: &[u8],
     ) -> Result<Bases> {
         let mut wanted = References::new(self.memory_bytes, self.folder, self.context);
         for prefix in known.all_bases() {
@@ -109,7 +109,7 @@ impl Scales<'_> {
         join(&mut wanted, sorted, |group| {
             let in_full = group.places.iter().filter(|place| place.bases.is_none());
             let condemned = in_full
-                .map(|place| is_condemned.get(place.pack as usize).copied().unwrap_or(false))
+                .map(|place| is_condemned.get(place.pack as usize).copied().unwrap_or(UNNAMED))
                 .min();
             if let (Some(reference), Some(condemned)) = (group.references.first(), condemned) {
                 found.insert(reference.prefix, condemned);
@@ -120,8 +120,21 @@ impl Scales<'_> {
     }
 }
 
-/// Bases that lie somewhere in full, and whether only in packs that are condemned.
-type Bases = HashMap<Prefix, bool>;
+/// Bases that lie somewhere in full, and what using the best such place costs.
+type Bases = HashMap<Prefix, u8>;
+
+/// What using a place costs: nothing; a pack that is to go; or that nobody else finds it.
+const FREE: u8 = 0;
+const CONDEMNED: u8 = 1;
+const UNNAMED: u8 = 2;
+
+fn level(is_named: bool, is_condemned: bool) -> u8 {
+    match (is_named, is_condemned) {
+        (true, false) => FREE,
+        (true, true) => CONDEMNED,
+        (false, _) => UNNAMED,
+    }
+}
 
 /// A reference to the base of a delta.
 fn full(prefix: Prefix) -> Reference {
@@ -132,7 +145,7 @@ fn full(prefix: Prefix) -> Reference {
 struct At<'a> {
     bases: &'a Bases,
     known: &'a Known,
-    is_condemned: &'a [bool],
+    is_condemned: &'a [u8],
     hinted: &'a [PackName],
 }
 
@@ -170,19 +183,20 @@ impl At<'_> {
     fn rank(&self, place: &PlaceOf, weighed: &Weighed) -> Option<Rank> {
         let bases = place.bases.into_iter().flat_map(|bases| self.known.bases_of(bases));
         let bases = bases.map(|prefix| self.bases.get(&prefix).copied());
-        let are_condemned = bases.collect::<Option<Vec<_>>>()?.contains(&true);
-        let is_condemned = self.is_condemned.get(place.pack as usize).copied().unwrap_or(false);
+        let of_bases = bases.collect::<Option<Vec<_>>>()?.into_iter().max().unwrap_or(FREE);
+        let of_pack = self.is_condemned.get(place.pack as usize).copied().unwrap_or(UNNAMED);
         // What is kept anyway costs nothing more.
-        let costs = is_condemned && !weighed.is_needed(place.pack);
+        let is_kept = of_pack == CONDEMNED && weighed.is_needed(place.pack);
+        let costs = if is_kept { FREE } else { of_pack };
         let share = weighed.weights.get(place.pack as usize).map_or(0, |weight| weight.share());
         let pack = self.known.packs.get(place.pack)?;
-        Some((costs || are_condemned, Reverse(share), place.bases.is_some(), pack.name))
+        Some((costs.max(of_bases), Reverse(share), place.bases.is_some(), pack.name))
     }
 }
 
-/// Whether a place keeps a pack that is condemned, how much of its pack is needed, whether it is a
+/// What a place costs, how much of its pack is needed, whether it is a
 /// delta, and the pack's name.
-type Rank = (bool, Reverse<u64>, bool, PackName);
+type Rank = (u8, Reverse<u64>, bool, PackName);
 
 impl Weighed {
     fn add(&mut self, group: &Group) {
@@ -250,7 +264,7 @@ pub(super) fn stranded(
     let Places { known, sorted, .. } = places;
     let is_victim: Vec<_> = (0_u32..)
         .zip(&known.packs.all)
-        .map(|(number, pack)| victims.contains(&number) || !pack.is_named)
+        .map(|(number, pack)| level(pack.is_named, victims.contains(&number)))
         .collect();
     let bases = scales.bases(known, sorted, &is_victim)?;
     let mut stranded = Stranded::new();
@@ -262,13 +276,12 @@ pub(super) fn stranded(
         let mut found = Vec::new();
         for place in group.places.iter().filter(|place| !is_full || place.bases.is_none()) {
             let of_it = place.bases.into_iter().flat_map(|bases| known.bases_of(bases));
-            let are_victims: Option<Vec<_>> = of_it.map(|p| bases.get(&p).copied()).collect();
-            match are_victims {
+            let of_bases: Option<Vec<_>> = of_it.map(|p| bases.get(&p).copied()).collect();
+            let of_pack = is_victim.get(place.pack as usize).copied().unwrap_or(UNNAMED);
+            match of_bases {
                 None => {}
                 // It stays where it is.
-                Some(are) if !victims.contains(&place.pack) && !are.contains(&true) => {
-                    return Ok(());
-                }
+                Some(of) if of_pack == FREE && of.iter().all(|one| *one == FREE) => return Ok(()),
                 Some(_) if victims.contains(&place.pack) => {
                     found.push((place.bases.is_some(), place.pack));
                 }
