@@ -3,6 +3,7 @@
 
 pub mod browse;
 pub mod capture;
+pub mod collect;
 pub mod follow;
 pub mod forget;
 pub mod restore;

@@ -36,7 +36,23 @@ pub async fn seal(
     context: &Context,
 ) -> Result<Point> {
     let draft = draft(repository, site, expected, captured, skew_max, context).await?;
-    repository.seal_point(site, draft, context).await
+    let point = repository.seal_point(site, draft, context).await?;
+    check_carried(repository, &point, context).await?;
+    Ok(point)
+}
+
+/// Makes sure that nothing that a point carries was forgotten while it was sealed. A point refers to it
+/// first, and it is looked at then: whoever forgets it from now on leaves it to the point.
+async fn check_carried(repository: &Repository, point: &Point, context: &Context) -> Result<()> {
+    let carried = point.entries.iter().filter(|entry| entry.freshness == Freshness::Carried);
+    for snapshot in carried.filter_map(|entry| entry.snapshot.as_ref()) {
+        if repository.is_forgotten(snapshot).await? {
+            repository.forget_point(&point.id, context).await?;
+            return Err(Error::new(ErrorKind::Conflict, "seal point", point.id.short())
+                .detail(format!("{snapshot}, which it carries, was forgotten meanwhile")));
+        }
+    }
+    Ok(())
 }
 
 async fn draft(

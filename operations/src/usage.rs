@@ -1,6 +1,6 @@
 //! What a repository takes: its objects by kind, from one listing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use model::Result;
@@ -58,7 +58,11 @@ pub async fn usage(repository: &Repository) -> Result<Usage> {
 
 fn summed<'p>(objects: impl Iterator<Item = (&'p str, u64)>) -> Usage {
     let mut kinds: BTreeMap<&str, KindUsage> = BTreeMap::new();
+    // The forget of a snapshot stays when the collector has deleted the snapshot.
+    let (mut committed, mut forgotten) = (HashSet::new(), HashSet::new());
     for (path, size_bytes) in objects {
+        committed.extend(path.strip_prefix("snapshot/"));
+        forgotten.extend(path.strip_prefix("forget/"));
         let name = path.split('/').next().unwrap_or_default();
         let kind = kinds.entry(name).or_default();
         kind.objects += 1;
@@ -66,9 +70,9 @@ fn summed<'p>(objects: impl Iterator<Item = (&'p str, u64)>) -> Usage {
     }
     let count = |name: &str| kinds.get(name).map_or(0, |kind| kind.objects);
     // The collector leaves the header of a forgotten point in place of its body.
-    let forgotten = count("forget-point").saturating_sub(count("point-header"));
-    let points = count("point").saturating_sub(forgotten);
-    let snapshots = count("snapshot").saturating_sub(count("forget"));
+    let forgotten_points = count("forget-point").saturating_sub(count("point-header"));
+    let points = count("point").saturating_sub(forgotten_points);
+    let snapshots = committed.difference(&forgotten).count() as u64;
     let stored_bytes = kinds.values().map(|kind| kind.bytes).sum();
     let named = kinds.into_iter().map(|(name, kind)| KindUsage { name: name.to_owned(), ..kind });
     let mut kinds: Vec<_> = named.collect();
@@ -90,6 +94,9 @@ mod tests {
             ("point/prod/c/1/2", 5),
             ("forget-point/prod/c/1/2", 1),
             ("snapshot/prod.etc/1/1-0", 3),
+            ("snapshot/prod.etc/1/2-0", 3),
+            ("forget/prod.etc/1/2-0", 1),
+            ("forget/prod.etc/1/3-0", 1),
         ];
         let usage = summed(objects.into_iter());
         let shown: Vec<_> = usage
@@ -99,8 +106,15 @@ mod tests {
             .collect();
         assert_eq!(
             shown,
-            ["pack 2 150", "point 2 10", "descriptor 1 7", "snapshot 1 3", "forget-point 1 1"]
+            [
+                "pack 2 150",
+                "point 2 10",
+                "descriptor 1 7",
+                "snapshot 2 6",
+                "forget 2 2",
+                "forget-point 1 1"
+            ]
         );
-        assert_eq!((usage.points, usage.snapshots, usage.stored_bytes), (1, 1, 171));
+        assert_eq!((usage.points, usage.snapshots, usage.stored_bytes), (1, 1, 176));
     }
 }

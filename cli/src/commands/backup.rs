@@ -101,16 +101,20 @@ pub fn capture_options(
     settings: &Settings,
     run: &Run,
 ) -> CaptureOptions {
-    let temporary = run.environment.path("TMPDIR").unwrap_or_else(|| PathBuf::from("/tmp"));
-    let scratch_folder = settings.environment.cache_folder().unwrap_or(temporary);
     CaptureOptions {
         host,
         domain: DEFAULT_DOMAIN.to_owned(),
         recheck_every_captures: RECHECK_EVERY_CAPTURES,
         read_everything,
-        scratch_folder: scratch_folder.join("scratch"),
+        scratch_folder: scratch_folder(settings, run),
         workers: std::thread::available_parallelism().map_or(1, usize::from),
     }
+}
+
+/// Says where lists that are larger than memory are sorted.
+pub fn scratch_folder(settings: &Settings, run: &Run) -> PathBuf {
+    let temporary = run.environment.path("TMPDIR").unwrap_or_else(|| PathBuf::from("/tmp"));
+    settings.environment.cache_folder().unwrap_or(temporary).join("scratch")
 }
 
 impl Backup<'_> {

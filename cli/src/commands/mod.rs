@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod find;
 pub mod follow;
 pub mod forget;
+pub mod gc;
 pub mod init;
 pub mod key;
 pub mod ls;

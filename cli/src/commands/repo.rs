@@ -5,6 +5,7 @@ use operations::usage::{Usage, usage};
 use policies::show_bytes;
 use serde_json::json;
 
+use super::gc;
 use crate::exit::Exit;
 use crate::run::Run;
 use crate::table::{count, counted, lay_out};
@@ -16,19 +17,27 @@ pub struct Args {
     action: Action,
 }
 
-#[derive(Debug, Clone, Copy, clap::Subcommand)]
+#[derive(Debug, clap::Subcommand)]
 enum Action {
     /// Show what it takes, by kind of object
     Usage,
+    /// Free what nothing needs any more
+    Gc(gc::Args),
 }
 
 impl Args {
-    /// Shows it.
+    /// Does it.
     ///
     /// # Errors
     /// Those of the repository.
     pub async fn run(&self, run: &Run) -> Result<Exit> {
-        let Action::Usage = self.action;
+        match &self.action {
+            Action::Usage => Self::usage(run).await,
+            Action::Gc(args) => Box::pin(args.run(run)).await,
+        }
+    }
+
+    async fn usage(run: &Run) -> Result<Exit> {
         let settings = run.settings()?;
         let repository = run.open(&settings).await?;
         let usage = usage(&repository).await?;

@@ -13,4 +13,11 @@ pub trait Locate: Send + Sync {
     /// # Errors
     /// Those of the store.
     async fn locate(&self, id: &ChunkId) -> Result<Vec<StoredChunk>>;
+
+    /// Looks whether more is known by now: a collector may have moved things since. Says whether there
+    /// is anything new.
+    ///
+    /// # Errors
+    /// Those of the store.
+    async fn refresh(&self) -> Result<bool>;
 }

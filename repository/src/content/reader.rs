@@ -16,6 +16,8 @@ use crate::pack::{BLOCK_BYTES_MAX, BlockCipher, compress};
 use crate::threads::Threads;
 use crate::types::{DELTA_BASES_MAX, Location, PackKind, StoredChunk, StoredExtent};
 
+/// How often other places are asked for.
+const LOOKS_ELSEWHERE: usize = 3;
 /// How much is compared with ids and decoded from deltas in one task.
 const TASK_BYTES: usize = 2 << 20;
 
@@ -110,6 +112,25 @@ impl ChunkReader {
 
     /// Looks for an intact copy of a chunk whose hint was of no use.
     async fn read_elsewhere(&self, chunk: &StoredChunk, error: Error) -> Result<Bytes> {
+        for _ in 0..LOOKS_ELSEWHERE {
+            if let Some(content) = self.look_elsewhere(chunk).await? {
+                return Ok(content);
+            }
+            // A collector may have moved it since the index was opened.
+            let is_new = match &self.fallback {
+                Some(fallback) => fallback.refresh().await?,
+                None => false,
+            };
+            if !is_new {
+                break;
+            }
+        }
+        Err(Error::new(ErrorKind::Corrupt, "read chunk", chunk.id.to_string())
+            .detail("no intact copy is left")
+            .because(error))
+    }
+
+    async fn look_elsewhere(&self, chunk: &StoredChunk) -> Result<Option<Bytes>> {
         let mut candidates = if chunk.bases.is_empty() { Vec::new() } else { vec![chunk.clone()] };
         if let Some(fallback) = &self.fallback {
             candidates.extend(fallback.locate(&chunk.id).await?);
@@ -128,12 +149,10 @@ impl ChunkReader {
             candidate.bases = bases;
             let mut read = self.read_hinted(std::slice::from_ref(&candidate)).await?;
             if let Some(Ok(content)) = read.pop() {
-                return Ok(content);
+                return Ok(Some(content));
             }
         }
-        Err(Error::new(ErrorKind::Corrupt, "read chunk", chunk.id.to_string())
-            .detail("no intact copy is left")
-            .because(error))
+        Ok(None)
     }
 
     /// Returns a full chunk with a place at which it is intact, where there is one.

@@ -397,6 +397,10 @@ struct Places(Vec<StoredChunk>);
 
 #[async_trait]
 impl Locate for Places {
+    async fn refresh(&self) -> Result<bool> {
+        Ok(false)
+    }
+
     async fn locate(&self, id: &ChunkId) -> Result<Vec<StoredChunk>> {
         Ok(self.0.iter().filter(|chunk| chunk.id == *id).cloned().collect())
     }

@@ -1,11 +1,24 @@
-//! What collectors announce, as writers read it.
+//! Collecting garbage, and what collectors announce, as writers read it.
 //!
 //! A generation of garbage collection is three objects: `gc/<generation>/condemned` names the packs that
 //! may go, `outcome` those that went, `done` says that it is over. A writer that has announced itself
 //! takes every pack of a generation that is condemned and not done for absent: it neither refers to it
 //! nor decodes against it. See the protocol in `docs/repository-format.md` §6.
 
-use std::collections::{BTreeMap, HashSet};
+mod collect;
+mod generation;
+mod leftovers;
+mod outcome;
+mod places;
+mod repack;
+mod report;
+mod roots;
+mod segments;
+mod sessions;
+mod walk;
+mod weigh;
+
+use std::collections::HashSet;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use model::{Error, ErrorKind, Result};
@@ -15,6 +28,12 @@ use crate::crypto::KeyRing;
 use crate::format::ObjectType;
 use crate::format::envelope::{open_object, seal_object};
 use crate::types::{Number, PackName};
+
+pub use collect::{GcOptions, collect};
+pub(crate) use outcome::Outcome;
+pub use report::{Amount, Gone, Leftovers, Report};
+
+use generation::Generations;
 
 /// The revision of the encoding of sets of packs.
 const SET_FORMAT: u8 = 0;
@@ -65,7 +84,8 @@ pub fn from_gc_path(path: &str) -> Option<(Number, Stage)> {
     Some((Number::from_digits(digits)?, stage))
 }
 
-/// Seals a generation's object: the set of packs, empty for [`Stage::Done`].
+/// Seals a generation's object: the set of packs, empty for [`Stage::Done`]. (An outcome names
+/// segments as well, see [`Outcome`].)
 ///
 /// # Errors
 /// `Exhausted` where it names more packs than a set holds; `Internal`.
@@ -120,6 +140,8 @@ fn decode_set(plaintext: &[u8]) -> Option<Vec<PackName>> {
 pub struct CondemnedSet {
     packs: HashSet<PackName>,
     generations: Vec<Number>,
+    /// The newest generation that is over.
+    over: Option<Number>,
 }
 
 impl CondemnedSet {
@@ -138,6 +160,12 @@ impl CondemnedSet {
         self.packs.len()
     }
 
+    /// Returns the newest generation that is over: no other has ended between two readings that tell
+    /// the same.
+    pub(crate) fn newest_over(&self) -> Option<Number> {
+        self.over
+    }
+
     /// Returns the generations that are open, newest first.
     pub fn generations(&self) -> &[Number] {
         &self.generations
@@ -151,26 +179,27 @@ impl CondemnedSet {
 /// Those of the store; `Corrupt` where a set cannot be read: then nobody may write.
 pub async fn open_condemned(repository: &Repository) -> Result<CondemnedSet> {
     let listed = repository.store().list("gc").await?;
-    let mut stages: BTreeMap<Number, Vec<Stage>> = BTreeMap::new();
-    for (generation, stage) in listed.iter().filter_map(|listed| from_gc_path(&listed.path)) {
-        stages.entry(generation).or_default().push(stage);
-    }
-    let open = stages
-        .into_iter()
-        .rev()
-        .filter(|(_, stages)| stages.contains(&Stage::Condemned) && !stages.contains(&Stage::Done));
-    let open: Vec<_> = open.map(|(generation, _)| generation).collect();
+    let generations = Generations::of_paths(listed.iter().map(|listed| listed.path.as_str()));
+    let open = generations.open();
     let sets: Vec<_> =
         stream::iter(open.into_iter().map(|generation| condemned(repository, generation)))
             .buffered(READS_MAX)
             .try_collect()
             .await?;
-    let mut found = CondemnedSet::default();
+    let mut found = CondemnedSet { over: generations.newest_done(), ..CondemnedSet::default() };
     for (generation, packs) in sets.into_iter().flatten() {
         found.generations.push(generation);
         found.packs.extend(packs);
     }
     Ok(found)
+}
+
+/// Returns the newest generation that is over.
+///
+/// # Errors
+/// Those of the store.
+pub(crate) async fn newest_over(repository: &Repository) -> Result<Option<Number>> {
+    Ok(Generations::list(repository).await?.newest_done())
 }
 
 async fn condemned(

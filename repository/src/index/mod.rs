@@ -207,8 +207,25 @@ impl Index {
         Ok(packs)
     }
 
+    /// Returns the segments themselves.
+    pub(crate) fn segments(&self) -> Vec<Arc<Segment>> {
+        self.0.segments.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Opens the segments that were listed since; says whether there are any.
+    async fn refresh(&self, keys: &DomainKeys) -> Result<bool> {
+        let listed = self.0.repository.store().list(&directory(keys)).await?;
+        let known: HashSet<_> =
+            self.segments().iter().map(|segment| segment.name().to_owned()).collect();
+        let new = listed.into_iter().map(|listed| listed.path);
+        let new: Vec<_> = new.filter(|path| !known.contains(path)).collect();
+        let found_any = !new.is_empty();
+        self.add(new, LARGE_FETCHES_MAX).await?;
+        Ok(found_any)
+    }
+
     /// Fetches again what was found to be damaged in the cache; says whether anything was.
-    async fn heal(&self) -> Result<bool> {
+    pub(crate) async fn heal(&self) -> Result<bool> {
         let mut damaged = Vec::new();
         {
             let mut segments = self.0.segments.write().unwrap_or_else(PoisonError::into_inner);
@@ -320,6 +337,13 @@ impl LazyIndex {
 
 #[async_trait]
 impl Locate for LazyIndex {
+    async fn refresh(&self) -> Result<bool> {
+        match self.opened() {
+            Some(index) => index.refresh(&self.0.keys).await,
+            None => self.get().await.map(|_| true),
+        }
+    }
+
     async fn locate(&self, id: &ChunkId) -> Result<Vec<StoredChunk>> {
         let mut located = Vec::new();
         for Found { location, bases, .. } in self.find(PackKind::Data, &id.0).await? {

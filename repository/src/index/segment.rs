@@ -344,6 +344,38 @@ impl Segment {
         (0..self.layout.packs).map(|number| self.pack(number)).collect()
     }
 
+    /// Lists all its entries, in the order of their prefixes. The whole segment is read into memory.
+    ///
+    /// # Errors
+    /// As [`Segment::find`].
+    pub(crate) fn entries(&self) -> Result<Vec<Entry>> {
+        let plaintext = self.body.read(0..self.body.len())?;
+        let body = Body::in_memory(self.body.name(), plaintext);
+        let filter = BinaryFuse8 {
+            descriptor: self.filter.descriptor.clone(),
+            fingerprints: Box::default(),
+        };
+        let whole = Self { body, layout: self.layout, fences: Vec::new(), filter };
+        let mut entries = Vec::with_capacity(self.layout.records);
+        for group in 0..self.layout.records.div_ceil(GROUP_RECORDS) {
+            let records = whole.group(group)?;
+            for record in records.as_chunks::<RECORD_BYTES>().0 {
+                let (pack_kind, Found { location, kind, bases }) = whole.resolve(record)?;
+                let prefix = record_prefix(record);
+                entries.push(Entry { prefix, kind, pack_kind, location, bases });
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Reads all of it: what is damaged in a cache is found.
+    ///
+    /// # Errors
+    /// As [`Segment::find`].
+    pub(crate) fn check(&self) -> Result<()> {
+        self.body.read(0..self.body.len()).map(|_| ())
+    }
+
     fn group(&self, group: usize) -> Result<bytes::Bytes> {
         let first = group.saturating_mul(GROUP_RECORDS);
         let count = self.layout.records.saturating_sub(first).min(GROUP_RECORDS);

@@ -26,7 +26,8 @@ impl LogWriter {
     /// again, and is stored once.
     ///
     /// # Errors
-    /// `Conflict` where another writer appended meanwhile; `Invalid` where the batch does not follow the
+    /// `Conflict` where another writer appended meanwhile, or the snapshot that a run begins at was
+    /// forgotten; `Invalid` where the batch does not follow the
     /// last one of its run, is of another payload or does not fit its contents; `Exhausted` where it is
     /// larger than [`LOG_BATCH_BYTES_MAX`]: take a new cut; those of the store.
     pub async fn append(&mut self, batch: Batch, contents: Vec<Vec<Bytes>>) -> Result<u64> {
@@ -69,6 +70,13 @@ impl LogWriter {
             self.repository.note_run(&self.stream, number, &self.base).await?;
         }
         self.tail = Some(Tail::new(header, hash));
+        // Referred to first, looked at then: whoever forgets it from now on leaves it to the log.
+        if run_first == number && self.repository.is_forgotten(&self.base).await? {
+            return Err(self.error(
+                ErrorKind::Conflict,
+                "the snapshot that it builds on was forgotten meanwhile: take a new cut",
+            ));
+        }
         Ok(number)
     }
 

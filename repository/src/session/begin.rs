@@ -3,14 +3,16 @@
 //! The order is the whole of what makes reuse safe without locks. A collector condemns packs first and
 //! looks for announced sessions then. So either it sees this session, and waits for what becomes of it;
 //! or it had condemned before this session was announced, and what is read here says so. That a parent
-//! is not forgotten *after* the announcement means that no collector has finished with what it holds.
+//! is not forgotten *after* what is condemned was read means that no collector has finished with what it
+//! holds. Both are asked at once; where a collector has ended something meanwhile, the second is asked
+//! again.
 
 use model::{Context, Error, ErrorKind, Result, Timestamp};
 
 use super::SessionOptions;
 use crate::Repository;
 use crate::format::ObjectType;
-use crate::gc::{CondemnedSet, open_condemned};
+use crate::gc::{CondemnedSet, newest_over, open_condemned};
 use crate::snapshot::codec::{self, Commit};
 use crate::snapshot::{Announcement, Snapshot, session_path};
 use crate::types::{Number, SessionId, StreamName};
@@ -37,7 +39,8 @@ pub(super) async fn begin(
     options: &SessionOptions,
     context: &Context,
 ) -> Result<Announced> {
-    let survey = repository.survey(stream).await?;
+    let (survey, over_before) =
+        futures::try_join!(repository.survey(stream), newest_over(repository))?;
     let id = next_id(stream, survey.newest_number, context)?;
     let (newest, others) = survey.candidates.split_at(CANDIDATES.min(survey.candidates.len()));
     // What is read of candidates before the announcement is a hint; that they are there does not change.
@@ -72,6 +75,10 @@ pub(super) async fn begin(
             }
         }
     )?;
+    // A collector may have ended between the look at the parent and the reading of what is condemned:
+    // with a generation in which the parent was forgotten, and what it holds was deleted.
+    let is_known = condemned.newest_over() == over_before;
+    let is_forgotten = is_known.then_some(is_forgotten);
     let parent = choose(repository, usable, is_forgotten).await?;
     let capture_number = parent.as_ref().map_or(capture_number, next_capture);
     Ok(Announced { id, store_time, condemned, parent, capture_number })
@@ -138,16 +145,17 @@ fn is_usable(commit: &Result<Commit>, options: &SessionOptions) -> bool {
     }
 }
 
-/// Takes the newest snapshot that is not forgotten by now.
+/// Takes the newest snapshot that is not forgotten by now; of the first that may be known already.
 async fn choose(
     repository: &Repository,
     usable: Vec<Snapshot>,
-    mut is_forgotten: bool,
+    mut first_is_forgotten: Option<bool>,
 ) -> Result<Option<Snapshot>> {
-    for (n, snapshot) in usable.into_iter().enumerate() {
-        if n > 0 {
-            is_forgotten = repository.is_forgotten(&snapshot.id).await?;
-        }
+    for snapshot in usable {
+        let is_forgotten = match first_is_forgotten.take() {
+            Some(is_forgotten) => is_forgotten,
+            None => repository.is_forgotten(&snapshot.id).await?,
+        };
         if !is_forgotten {
             return Ok(Some(snapshot));
         }

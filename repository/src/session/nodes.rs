@@ -1,8 +1,8 @@
 //! A session's tree nodes: compressed and sealed one by one, stored unless they are known.
 //!
-//! A node is known where this session has stored it, where the parent has it (it was read there, and
-//! its pack is not condemned), or where the index knows it, if content had to be looked up there
-//! already. The index is not opened for nodes alone: they are small, and looking for them would cost
+//! A node is known where this session has stored it, where the parent has it (it was read there; where
+//! anything is condemned, it was then found in the index as well), or where the index knows it, if
+//! content had to be looked up there already. The index is not opened for nodes alone: they are small, and looking for them would cost
 //! more than storing them twice.
 
 use std::collections::HashMap;
@@ -78,8 +78,7 @@ impl Nodes {
         if let Some(place) = state.places.get(id) {
             return Some(place.clone());
         }
-        let usable = |pack: &PackName| !self.0.shared.condemned.contains(pack);
-        let read = state.read.get(id).copied().filter(|location| usable(&location.pack));
+        let read = state.read.get(id).copied();
         let place = Place::Known(read.or_else(|| self.0.shared.resolve_node(id))?);
         state.places.insert(*id, place.clone());
         Some(place)
@@ -150,9 +149,17 @@ impl ReadNodes for Nodes {
             }
             node => node?,
         };
-        if !is_own && let Some(location) = place.location() {
-            self.state().read.insert(id, location);
+        if is_own {
+            return Ok(node);
         }
+        // A hint says that the parent has the node, not where: that may be in a pack that is condemned.
+        let shared = &self.0.shared;
+        let location = if shared.condemned.is_empty() {
+            place.location()
+        } else {
+            shared.find_node_again(&id).await?
+        };
+        self.state().read.extend(location.map(|location| (id, location)));
         Ok(node)
     }
 }

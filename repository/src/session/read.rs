@@ -15,6 +15,7 @@ use bytes::Bytes;
 use model::{Error, ErrorKind, Result};
 
 use crate::Repository;
+use crate::content::Locate as _;
 use crate::crypto::DomainKeys;
 use crate::index::LazyIndex;
 use crate::pack::{BlockCipher, SEALED_NODE_BYTES_MAX, pack_path};
@@ -30,6 +31,8 @@ const PIECE_BYTES_MAX: u64 = 8 << 20;
 /// What pieces and decoded nodes may take, as a part of the memory setting, and at least.
 const MEMORY_DIVISOR: u64 = 8;
 const MEMORY_LEAST: usize = 8 << 20;
+/// How often the index is asked for a node that is not where it was said to be.
+const LOOKS_ELSEWHERE: usize = 3;
 /// The most packs whose lengths are remembered.
 const PACKS_MAX: usize = 16 << 10;
 
@@ -155,11 +158,17 @@ impl NodeReader {
 
     /// Reads a node from another place than the one that failed.
     async fn read_elsewhere(&self, id: NodeId, tried: &Location, first: Error) -> Result<Bytes> {
-        let found = self.0.index.find(PackKind::Meta, &id.0).await?;
-        for found in found.iter().filter(|found| found.location != *tried) {
-            match self.read_at(id, &found.location).await {
-                Err(error) if is_damage(&error) => {}
-                read => return read,
+        for _ in 0..LOOKS_ELSEWHERE {
+            let found = self.0.index.find(PackKind::Meta, &id.0).await?;
+            for found in found.iter().filter(|found| found.location != *tried) {
+                match self.read_at(id, &found.location).await {
+                    Err(error) if is_damage(&error) => {}
+                    read => return read,
+                }
+            }
+            // A collector may have moved it since the index was opened.
+            if !self.0.index.refresh().await? {
+                break;
             }
         }
         Err(Error::new(ErrorKind::Corrupt, "read tree node", id.to_string())

@@ -6,6 +6,7 @@
 //! packs that are durable, and nodes are put only when the content that they name is durable and
 //! indexed: whatever is cut off, a later session finds all that was finished.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -23,7 +24,7 @@ use crate::gc::CondemnedSet;
 use crate::index::segment::{Entry, RECORDS_TARGET};
 use crate::index::{Found, LazyIndex, directory, write_segment};
 use crate::pack::{EntryKind, PackEntry, SealedPack, pack_path};
-use crate::types::{ChunkId, Location, NodeId, PackKind, Place, SessionId, StoredChunk};
+use crate::types::{ChunkId, Location, NodeId, PackKind, PackName, Place, SessionId, StoredChunk};
 
 /// What is in flight is counted in units of so many bytes.
 const UNIT_BYTES: usize = 1 << 10;
@@ -43,6 +44,8 @@ pub(super) struct Shared {
     this: Weak<Self>,
     handle: Handle,
     own: Mutex<OwnPacks>,
+    /// Packs that were looked at since the announcement, and whether they were there; its own are.
+    looked_at: Mutex<HashMap<PackName, bool>>,
     uploads: Mutex<Uploads>,
     slots: Arc<Semaphore>,
     slot_count: u32,
@@ -82,6 +85,7 @@ impl Shared {
             this: this.clone(),
             handle: Handle::current(),
             own: Mutex::default(),
+            looked_at: Mutex::default(),
             uploads: Mutex::default(),
             slots: Arc::new(Semaphore::new(slot_count as usize)),
             slot_count,
@@ -121,9 +125,44 @@ impl Shared {
         }
     }
 
+    fn looked_at(&self) -> MutexGuard<'_, HashMap<PackName, bool>> {
+        self.looked_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says whether a pack that the index names is there: once per pack, and after what is condemned
+    /// was read. A segment alone proves nothing: a writer that was closed long ago may have woken up
+    /// and named packs that a collector had deleted meanwhile.
+    pub(super) async fn look_at_pack(&self, kind: PackKind, pack: PackName) -> Result<bool> {
+        if let Some(is_there) = self.looked_at().get(&pack) {
+            return Ok(*is_there);
+        }
+        let is_there = match self.repository.store().head(&pack_path(kind, pack)).await {
+            Ok(_) => true,
+            Err(error) if error.kind() == ErrorKind::NotFound => false,
+            Err(error) => return Err(error),
+        };
+        self.looked_at().insert(pack, is_there);
+        Ok(is_there)
+    }
+
+    /// Finds where a node lies in this session's view, for a node that the parent told of while
+    /// something is condemned: the parent's hint may be stale.
+    pub(super) async fn find_node_again(&self, id: &NodeId) -> Result<Option<Location>> {
+        for Found { location, .. } in self.index.find(PackKind::Meta, &id.0).await? {
+            let is_condemned = self.condemned.contains(&location.pack);
+            if !is_condemned && self.look_at_pack(PackKind::Meta, location.pack).await? {
+                return Ok(Some(location));
+            }
+        }
+        Ok(None)
+    }
+
     /// Finds an id among the session's own packs and in the index, if that is open or may be opened
-    /// here. What is condemned is not found.
+    /// here. What is condemned is not found, nor what lies in packs that are not there; where nobody
+    /// may wait, packs that were not looked at count as not there.
     fn resolve(&self, kind: PackKind, id: &[u8; 32], may_open: bool) -> Result<Vec<Found>> {
+        // The thread of a runtime that has only one must not wait: it is the one that would answer.
+        let may_wait = may_open || self.handle.runtime_flavor() == RuntimeFlavor::MultiThread;
         if let Some(found) = self.own().find(kind, id) {
             return Ok(vec![found]);
         }
@@ -134,6 +173,21 @@ impl Shared {
             None => Vec::new(),
         };
         found.retain(|found| !self.condemned.contains(&found.location.pack));
+        if may_wait && !found.is_empty() {
+            let mut there = Vec::with_capacity(found.len());
+            for found in found {
+                let known = self.looked_at().get(&found.location.pack).copied();
+                let is_there = match known {
+                    Some(is_there) => is_there,
+                    None => self.wait(self.look_at_pack(kind, found.location.pack))?,
+                };
+                there.extend(is_there.then_some(found));
+            }
+            return Ok(there);
+        }
+        let looked_at = self.looked_at();
+        found.retain(|found| looked_at.get(&found.location.pack) == Some(&true));
+        drop(looked_at);
         Ok(found)
     }
 
@@ -220,6 +274,7 @@ impl Shared {
         let is_delta = |entry: &&PackEntry| entry.kind == EntryKind::Delta;
         let deltas = pack.entries.iter().filter(is_delta).count();
         self.context.monitor.count(Counter::DeltaChunks, deltas as u64);
+        self.looked_at().insert(pack.name, true);
         self.own().add(pack);
         pack.entries.iter().map(Entry::new).collect()
     }

@@ -11,6 +11,7 @@
 
 mod arena;
 mod codec;
+mod fixed;
 mod merge;
 mod spill;
 #[cfg(test)]
@@ -22,6 +23,8 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
 use model::{Context, Error, ErrorKind, Item, ItemBatches, Result};
+
+pub(crate) use fixed::FixedSorter;
 
 use arena::Arena;
 use merge::Merge;

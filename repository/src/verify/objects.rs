@@ -264,7 +264,11 @@ impl Run<'_> {
     async fn check_collector_object(&self, path: &str) -> Result<Seen> {
         let Some((generation, stage)) = gc::from_gc_path(path) else { return Ok(Seen::Unknown) };
         if let Some(object) = self.read(path, GET_BYTES_MAX).await? {
-            let opened = gc::open_set(self.repository.keys(), generation, stage, &object);
+            let keys = self.repository.keys();
+            let opened = match stage {
+                gc::Stage::Outcome => gc::Outcome::open(keys, generation, &object).map(|_| ()),
+                stage => gc::open_set(keys, generation, stage, &object).map(|_| ()),
+            };
             self.judge(path, opened).await?;
         }
         Ok(Seen::Checked)

@@ -1,5 +1,7 @@
 //! Sets of packs keep their bytes, bad ones are refused, and only open generations count.
 
+mod collecting;
+
 use proptest::prelude::*;
 
 use super::*;
