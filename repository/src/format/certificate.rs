@@ -28,6 +28,8 @@ pub struct Certificate {
     pub label: String,
     /// When it was issued, by the issuer's clock.
     pub created: Timestamp,
+    /// Which recipient its slot is for; none for slots of other kinds.
+    pub recipient: Option<[u8; 16]>,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -40,6 +42,8 @@ struct Record {
     label: String,
     #[prost(sint64, tag = "4")]
     created_unix_ns: i64,
+    #[prost(bytes = "vec", tag = "5")]
+    recipient: Vec<u8>,
 }
 
 impl Certificate {
@@ -65,6 +69,7 @@ impl Certificate {
             public_key: self.public_key.0.to_vec(),
             label: self.label.clone(),
             created_unix_ns: self.created.unix_ns,
+            recipient: self.recipient.map(Vec::from).unwrap_or_default(),
         };
         let path = certificate_path(self.writer);
         let body = record.encode_to_vec();
@@ -92,7 +97,11 @@ impl Certificate {
         }
         let public_key = PublicKey(record.public_key.try_into().map_err(|_| corrupt())?);
         let created = Timestamp { unix_ns: record.created_unix_ns };
-        Ok(Self { writer, public_key, label: record.label, created })
+        let recipient = match record.recipient.as_slice() {
+            [] => None,
+            id => Some(id.try_into().map_err(|_| corrupt())?),
+        };
+        Ok(Self { writer, public_key, label: record.label, created, recipient })
     }
 }
 
@@ -108,6 +117,7 @@ mod tests {
             public_key: PublicKey([2; 32]),
             label: "laptop".to_owned(),
             created: Timestamp::from_unix_seconds(1_764_000_000),
+            recipient: None,
         }
     }
 

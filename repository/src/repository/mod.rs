@@ -78,8 +78,8 @@ impl Repository {
         get_descriptor(store).await.map(|_| ())
     }
 
-    /// Opens a repository. Takes one round trip with a key file and three with a passphrase, which is
-    /// tried on every passphrase slot.
+    /// Opens a repository. Takes one round trip with a key file or with shares, and three with a passphrase
+    /// or an identity, which are tried on every slot of their kind.
     ///
     /// # Errors
     /// `NotFound` where there is no repository; `WrongKey` where the key opens no slot; `Unsupported`
@@ -196,8 +196,12 @@ type FoundSlot = (WriterId, Bytes);
 
 /// Gets the slots that a key may open.
 async fn candidate_slots(store: &Store, unlock: &Unlock) -> Result<Vec<FoundSlot>> {
-    let Unlock::KeyFile(file) = unlock else { return all_slots(store).await };
-    match get_slot(store, file.slot()).await {
+    let id = match unlock {
+        Unlock::KeyFile(file) => file.slot(),
+        Unlock::Shares(set) => set.slot(),
+        Unlock::Passphrase(_) | Unlock::Identity(_) => return all_slots(store).await,
+    };
+    match get_slot(store, id).await {
         Ok(slot) => Ok(vec![slot]),
         // Removed, or of another repository.
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
@@ -262,9 +266,11 @@ async fn unlock_any(
 
 fn fits(slot: &KeySlot, unlock: &Unlock) -> bool {
     matches!(
-        (slot.binding.lock, unlock),
+        (&slot.binding.lock, unlock),
         (SlotLock::Passphrase { .. }, Unlock::Passphrase(_))
             | (SlotLock::KeyFile, Unlock::KeyFile(_))
+            | (SlotLock::Shares { .. }, Unlock::Shares(_))
+            | (SlotLock::Recipient(_), Unlock::Identity(_))
     )
 }
 
