@@ -5,6 +5,7 @@
 //! is the one its creator wrote, and with it the authority that certifies every writer.
 
 mod create;
+mod key_test;
 mod slots;
 mod writers;
 
@@ -21,6 +22,7 @@ use crate::format::key_slot::{KEY_SLOT_BYTES_MAX, KeySlot, key_slot_path};
 use crate::store::Store;
 use crate::types::{RepositoryId, WriterId};
 
+pub(crate) use key_test::read_test_path;
 pub use slots::{SlotInfo, SlotKind};
 
 /// How many small objects are asked for at the same time.

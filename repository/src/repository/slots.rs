@@ -42,6 +42,9 @@ pub struct SlotInfo {
     pub created: Option<Timestamp>,
     /// Which recipient it is for; none for slots of other kinds.
     pub recipient: Option<[u8; 16]>,
+    /// When it was last proven to open the repository, by the clock of who did; none where it never
+    /// was, or was not asked for.
+    pub tested: Option<Timestamp>,
 }
 
 /// A slot that is not yet in the store.
@@ -216,13 +219,15 @@ impl Repository {
     /// # Errors
     /// `Corrupt` where a slot cannot be read; `Unavailable`, `Denied`.
     pub async fn slots(&self) -> Result<Vec<SlotInfo>> {
-        let slots = self.own_slots().await?;
+        let (slots, tests) = futures::try_join!(self.own_slots(), self.slot_tests())?;
         stream::iter(slots.into_iter().map(|slot| {
-            let this = self.clone();
+            let (this, tested) = (self.clone(), tests.get(&slot.binding.slot).copied());
             async move {
                 match this.certificate(slot.binding.slot).await {
-                    Ok(certificate) => Ok(info(&slot, Some(&certificate))),
-                    Err(error) if error.kind() == ErrorKind::NotFound => Ok(info(&slot, None)),
+                    Ok(certificate) => Ok(SlotInfo { tested, ..info(&slot, Some(&certificate)) }),
+                    Err(error) if error.kind() == ErrorKind::NotFound => {
+                        Ok(SlotInfo { tested, ..info(&slot, None) })
+                    }
                     Err(error) => Err(error),
                 }
             }
@@ -310,5 +315,6 @@ fn info(slot: &KeySlot, certificate: Option<&Certificate>) -> SlotInfo {
         label: certificate.map(|certificate| certificate.label.clone()),
         created: certificate.map(|certificate| certificate.created),
         recipient: certificate.and_then(|certificate| certificate.recipient),
+        tested: None,
     }
 }
