@@ -328,7 +328,7 @@ mod tests {
 
     #[test]
     fn keys_are_to_be_two_and_tried() {
-        let at = |days| Some(Timestamp::from_unix_seconds(days * 24 * 3600));
+        let at = |days: i64| Some(Timestamp::from_unix_seconds(days * 24 * 3600));
         let now = Timestamp::from_unix_seconds(1000 * 24 * 3600);
         for (tested, verdict, words) in [
             (&[][..], Verdict::Doubtful, "one key only"),

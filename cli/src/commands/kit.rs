@@ -159,7 +159,7 @@ impl Facts {
     }
 
     fn about(&self) -> Section {
-        let mut rows = vec![
+        let mut rows = [
             ["repository", &self.url],
             ["its id", &self.id],
             ["created", &self.created],

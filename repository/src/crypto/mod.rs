@@ -19,7 +19,7 @@ mod slot;
 pub use domain::{DEFAULT_DOMAIN, DomainKeys};
 pub use key_file::KeyFile;
 pub use passphrase::{Passphrase, PassphraseCost};
-pub(crate) use recipient::{Encapsulated, KEM_CIPHERTEXT_BYTES};
+pub(crate) use recipient::Encapsulated;
 pub use recipient::{Identity, Recipient};
 pub use ring::KeyRing;
 pub use seal::{Sealer, Siv, TAG_BYTES};

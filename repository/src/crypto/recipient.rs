@@ -26,7 +26,7 @@ const KEM_PUBLIC_BYTES: usize = 1184;
 /// Where FIPS 203 puts the public key in the secret one.
 const KEM_PUBLIC_OFFSET: usize = 1152;
 /// How long the encapsulated secret of ML-KEM-768 is.
-pub(crate) const KEM_CIPHERTEXT_BYTES: usize = 1088;
+const KEM_CIPHERTEXT_BYTES: usize = 1088;
 const CHECK_BYTES: usize = 4;
 
 /// A public key: it locks and opens nothing.

@@ -157,7 +157,6 @@ fn read_recipient(recipient: Recipient) -> Option<SlotLock> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crypto::KEM_CIPHERTEXT_BYTES;
     use crate::types::hex;
     use proptest::prelude::*;
 
@@ -190,8 +189,7 @@ mod tests {
 
     #[test]
     fn later_kinds_have_golden_bytes_too() {
-        let encapsulated =
-            Encapsulated { ephemeral: [7; 32], ciphertext: Box::new([8; KEM_CIPHERTEXT_BYTES]) };
+        let encapsulated = Encapsulated { ephemeral: [7; 32], ciphertext: Box::new([8; 1088]) };
         let slots = [
             slot(SlotLock::Shares { threshold: 3, count: 5 }),
             slot(SlotLock::Recipient(encapsulated)),
