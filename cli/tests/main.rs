@@ -470,7 +470,7 @@ fn no_secret_is_ever_said() {
     fs::write(scene.path("bad.key"), key).expect("write");
     fs::write(scene.path("words"), format!("{canary}\n")).expect("write");
     let identity = fs::read_to_string(scene.path("identity")).expect("read");
-    let x25519 = identity.lines().nth(1).expect("line");
+    let x25519 = identity.lines().nth(2).expect("line");
     let bent = identity.replace(x25519, &format!("x25519 {canary}"));
     fs::write(scene.path("bad.identity"), bent).expect("write");
     let share = fs::read_dir(scene.path("shares")).expect("list").next().expect("one");

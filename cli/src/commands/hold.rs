@@ -191,7 +191,7 @@ fn cells(hold: &Hold, run: &Run) -> Vec<String> {
     let end = match (&hold.release, hold.request.until) {
         (Some(release), _) => format!("released {}", show_time(release.at, &run.zone)),
         (None, Some(until)) => show_time(until, &run.zone),
-        (None, None) => "released".to_owned(),
+        (None, None) => "no end".to_owned(),
     };
     vec![
         hold.id.to_string().chars().take(SHORT_ID).collect(),

@@ -71,7 +71,10 @@ impl Args {
                 let identity = Identity::generate(run.context.entropy.as_ref())?;
                 identity.save(&path)?;
                 let place = path.display();
-                run.progress.note(&format!("the identity is in {place}: whoever has it can open"));
+                run.progress.note(&format!(
+                    "the identity {} is in {place}; its public key, for `key add --recipient`, is:",
+                    identity.recipient().fingerprint()
+                ));
                 show_recipient(identity.recipient(), run)
             }
             Action::Recipient => {

@@ -245,7 +245,7 @@ impl Facts {
                 vec!["made".to_owned(), created],
                 vec!["last tested".to_owned(), tested],
                 vec!["needs".to_owned(), needs],
-                vec!["kept at".to_owned(), "…".repeat(20)],
+                vec!["kept at".to_owned(), "_".repeat(40)],
             ]));
             blocks.push(Block::Commands(vec![format!(
                 "lifeboat key test --repo {}{flags}",

@@ -189,7 +189,9 @@ impl Identity {
         let kem = Zeroizing::new(hex(&self.kem));
         let mut text = Zeroizing::new(String::with_capacity(8192));
         let check = hex(&self.check());
-        for part in [TITLE, "\nx25519 ", &x25519, "\nml-kem-768 ", &kem, "\ncheck ", &check, "\n"] {
+        let print = self.recipient.fingerprint();
+        text.push_str(&format!("{TITLE}\nfingerprint {print}"));
+        for part in ["\nx25519 ", &x25519, "\nml-kem-768 ", &kem, "\ncheck ", &check, "\n"] {
             text.push_str(part);
         }
         save_text("create identity file", path, &text)
@@ -221,12 +223,14 @@ impl Identity {
         if lines.next()? != TITLE {
             return None;
         }
+        let print = lines.next()?.strip_prefix("fingerprint ")?;
         let x25519 = Zeroizing::new(from_hex(lines.next()?.strip_prefix("x25519 ")?)?);
         let kem: Zeroizing<[u8; KEM_SECRET_BYTES]> =
             Zeroizing::new(from_hex(lines.next()?.strip_prefix("ml-kem-768 ")?)?);
         let identity = Self::new(Secret::new(*x25519), Zeroizing::new(kem.to_vec()))?;
         let check = from_hex(lines.next()?.strip_prefix("check ")?)?;
-        (check == identity.check() && lines.next().is_none()).then_some(identity)
+        let is_whole = check == identity.check() && print == identity.recipient.fingerprint();
+        (is_whole && lines.next().is_none()).then_some(identity)
     }
 
     /// Finds damage: the library takes a secret key as it comes.
