@@ -357,6 +357,30 @@ fn an_identity_opens_what_was_locked_for_its_public_key() {
     }
 }
 
+#[test]
+fn a_collectors_key_shows_names_and_no_contents() {
+    let scene = Scene::with_repository();
+    scene.ok(&["backup"]);
+    let added =
+        scene.json(0, &["key", "add", "--new-key-file", "narrow.key", "--role", "collector"]);
+    assert_eq!(added["keys"][0]["role"], "collector", "{added}");
+    let with = |command: &[&'static str]| [command, &["--key-file", "narrow.key"]].concat();
+    let conf = format!("@latest:{}", scene.data().join("a.conf").display());
+    scene.ok(&with(&["key", "test"]));
+    assert!(scene.ok(&with(&["ls", "@latest", "-r"])).contains("a.conf"));
+    scene.code(12, &["cat", &conf, "--key-file", "narrow.key"]);
+    scene.code(12, &with(&["restore", "@latest", "--to", "x"]));
+    fs::write(scene.data().join("a.conf"), "changed\n").expect("write");
+    let output = scene.run(&with(&["backup"]));
+    assert!(text(&output.stderr).contains("that of a collector"), "{}", text(&output.stderr));
+    assert_ne!(output.status.code(), Some(0));
+    scene.code(12, &with(&["key", "add", "--new-key-file", "more.key"]));
+    let keys = scene.json(0, &["key", "list"]);
+    let full = keys["keys"].as_array().expect("keys").iter().find(|key| key["role"] == "full");
+    scene.code(2, &["key", "remove", full.expect("one")["id"].as_str().expect("id")]);
+    assert!(keys_of_doctor(&scene).contains("one key only"));
+}
+
 fn keys_of_doctor(scene: &Scene) -> String {
     let output = scene.run(&["doctor", "--json"]);
     let value: Value = serde_json::from_str(&text(&output.stdout)).expect("json");

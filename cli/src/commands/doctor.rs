@@ -7,7 +7,7 @@ use app::settings::{PolicyUse, Settings};
 use model::{Error, ErrorKind, Result, Timestamp};
 use policies::{show_bytes, show_duration};
 use repository::Repository;
-use repository::crypto::Unlock;
+use repository::crypto::{KeyRole, Unlock};
 use repository::store::{Attach, Store};
 use serde_json::json;
 
@@ -240,7 +240,8 @@ async fn check_repository(
         checks.add("key", Verdict::Good, format!("key {} opens it", slot.id));
     }
     if let Some(slots) = checks.keep("keys", repository.slots().await) {
-        let tests: Vec<_> = slots.iter().map(|slot| slot.tested).collect();
+        let full = slots.iter().filter(|slot| slot.role == KeyRole::Full);
+        let tests: Vec<_> = full.map(|slot| slot.tested).collect();
         let (verdict, detail) = judge_keys(&tests, run.now());
         checks.add("keys", verdict, detail);
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use model::Result;
 use policies::{KeySource, show_time};
-use repository::crypto::{Identity, Recipient};
+use repository::crypto::{Identity, KeyRole, Recipient};
 use repository::types::hex;
 use repository::{Repository, SlotInfo, SlotKind};
 use serde_json::{Value, json};
@@ -151,9 +151,13 @@ async fn remove(repository: &Repository, id: &str, run: &Run) -> Result<SlotInfo
 
 /// Says what a slot opens with, as people read it.
 pub(super) fn kind(slot: &SlotInfo) -> String {
-    match slot.kind {
+    let kind = match slot.kind {
         SlotKind::Shares { threshold, count } => format!("shares {threshold}/{count}"),
         _ => kind_name(slot).to_owned(),
+    };
+    match slot.role {
+        KeyRole::Full => kind,
+        KeyRole::Collector => format!("{kind} (collector)"),
     }
 }
 
@@ -185,6 +189,10 @@ pub(super) fn slot_value(slot: &SlotInfo) -> Value {
         "created": slot.created.map(Run::utc),
         "tested": slot.tested.map(Run::utc),
         "recipient": slot.recipient.map(|id| hex(&id)),
+        "role": match slot.role {
+            KeyRole::Full => "full",
+            KeyRole::Collector => "collector",
+        },
     });
     if let SlotKind::Shares { threshold, count } = slot.kind {
         value["threshold"] = threshold.into();

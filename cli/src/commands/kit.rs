@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use app::settings::Settings;
 use model::{Error, ErrorKind, Result};
 use policies::{describe_time, show_time};
+use repository::crypto::KeyRole;
 use repository::types::{hex, sha256};
 use repository::{Repository, SlotInfo, SlotKind};
 use serde_json::json;
@@ -139,7 +140,11 @@ impl Facts {
             created: describe_time(repository.descriptor().created, &run.zone),
             written: describe_time(run.now(), &run.zone),
             program: hex(program),
-            slots: repository.slots().await?,
+            // Who can only collect restores nothing.
+            slots: {
+                let slots = repository.slots().await?.into_iter();
+                slots.filter(|slot| slot.role == KeyRole::Full).collect()
+            },
             points,
         })
     }

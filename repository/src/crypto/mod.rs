@@ -21,7 +21,7 @@ pub use key_file::KeyFile;
 pub use passphrase::{Passphrase, PassphraseCost};
 pub(crate) use recipient::Encapsulated;
 pub use recipient::{Identity, Recipient};
-pub use ring::KeyRing;
+pub use ring::{KeyRing, KeyRole};
 pub use seal::{Sealer, Siv, TAG_BYTES};
 pub use secret::Secret;
 pub use shares::{Share, ShareSet};

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use model::{Context, Error, ErrorKind, Result};
 
-use crate::crypto::{DomainKeys, KeyRing, PassphraseCost, SlotLock, Unlock};
+use crate::crypto::{DomainKeys, KeyRing, KeyRole, PassphraseCost, SlotLock, Unlock};
 use crate::format::descriptor::{DESCRIPTOR_BYTES_MAX, DESCRIPTOR_PATH, Descriptor};
 use crate::format::key_slot::{KEY_SLOT_BYTES_MAX, KeySlot, key_slot_path};
 use crate::store::Store;
@@ -98,7 +98,8 @@ impl Repository {
         // Without a descriptor there is no repository, whatever became of the slots.
         let (descriptor, descriptor_hash) = descriptor?;
         let keys = unlock_any(slots?, descriptor_hash, unlock).await?;
-        if keys.authority().public_key() != descriptor.authority {
+        // A narrower role cannot derive the authority; the slot that gave it is bound to the descriptor.
+        if keys.authority().is_some_and(|keys| keys.public_key() != descriptor.authority) {
             return Err(Error::new(ErrorKind::Corrupt, "open repository", store.name())
                 .detail("its keys are not those that its descriptor speaks of"));
         }
@@ -159,6 +160,11 @@ impl Repository {
     /// `Unsupported` where it needs features that this version does not know.
     pub fn check_writable(&self) -> Result<()> {
         self.check_flags(self.0.descriptor.flags.unknown().write, "write to repository")
+    }
+
+    /// Says what the key that opened it lets its holder do.
+    pub fn role(&self) -> KeyRole {
+        self.0.keys.role()
     }
 
     /// Says whether this version may collect garbage in the repository.

@@ -1,11 +1,16 @@
 //! Key slots: add, list, test, remove.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use model::{Context, Error, ErrorKind, Result, Timestamp};
 
 use super::{Repository, SMALL_REQUESTS_MAX, all_slots, blocking, candidate_slots, unlock_any};
-use crate::crypto::{KeyRing, PassphraseCost, Recipient, Secret, SlotBinding, SlotLock, Unlock};
+use crate::crypto::{
+    DEFAULT_DOMAIN, KeyRing, KeyRole, PassphraseCost, Recipient, Secret, SlotBinding, SlotLock,
+    Unlock,
+};
 use crate::format::certificate::{Certificate, certificate_path};
 use crate::format::key_slot::{KeySlot, key_slot_path};
 use crate::store::Store;
@@ -42,6 +47,8 @@ pub struct SlotInfo {
     pub created: Option<Timestamp>,
     /// Which recipient it is for; none for slots of other kinds.
     pub recipient: Option<[u8; 16]>,
+    /// What it lets its holder do.
+    pub role: KeyRole,
     /// When it was last proven to open the repository, by the clock of who did; none where it never
     /// was, or was not asked for.
     pub tested: Option<Timestamp>,
@@ -54,6 +61,7 @@ pub(super) struct NewSlot {
     key: NewSlotKey,
     label: String,
     recipient: Option<[u8; 16]>,
+    role: KeyRole,
 }
 
 /// Where a new slot's key comes from.
@@ -95,7 +103,7 @@ impl NewSlot {
             }
         };
         let key = NewSlotKey::Unlock(unlock.clone());
-        Ok(Self { id, lock, key, label: label.to_owned(), recipient: None })
+        Ok(Self { id, lock, key, label: label.to_owned(), recipient: None, role: KeyRole::Full })
     }
 
     /// The same for who is known by a public key.
@@ -110,6 +118,7 @@ impl NewSlot {
             key: NewSlotKey::Agreed(key),
             label: label.to_owned(),
             recipient: Some(recipient.id()),
+            role: KeyRole::Full,
         })
     }
 
@@ -126,7 +135,7 @@ impl NewSlot {
         descriptor: [u8; 32],
         context: &Context,
     ) -> Result<SlotInfo> {
-        let Self { id, lock, key, label, recipient } = self;
+        let Self { id, lock, key, label, recipient, role } = self;
         let binding = SlotBinding { descriptor, repository: keys.repository(), slot: id, lock };
         let (ring, bound) = (keys.clone(), binding.clone());
         let wrapped = blocking("add key slot", move || match key {
@@ -136,7 +145,7 @@ impl NewSlot {
         let wrapped = wrapped.await?;
         let created = context.clock.now();
         let public_key = keys.signer().public_key();
-        let certificate = Certificate { writer: id, public_key, label, created, recipient };
+        let certificate = Certificate { writer: id, public_key, label, created, recipient, role };
         let sealed = certificate.seal(issuer)?;
         let created = store.create(&certificate_path(id), Bytes::from(sealed)).await;
         created.map_err(|error| match error.kind() {
@@ -164,21 +173,38 @@ impl Repository {
         label: &str,
         context: &Context,
     ) -> Result<SlotInfo> {
-        let slot = NewSlot::prepare(unlock, cost, label, context)?;
+        self.add_slot_of_role(KeyRole::Full, unlock, cost, label, context).await
+    }
+
+    /// Adds a slot that gives a part of the keys. A collector's slot shows the trees of the domains that
+    /// there are now: who adds a domain adds a slot.
+    ///
+    /// # Errors
+    /// As [`Repository::add_slot`].
+    pub async fn add_slot_of_role(
+        &self,
+        role: KeyRole,
+        unlock: &Unlock,
+        cost: PassphraseCost,
+        label: &str,
+        context: &Context,
+    ) -> Result<SlotInfo> {
+        let slot = NewSlot { role, ..NewSlot::prepare(unlock, cost, label, context)? };
         self.put_slot(slot, Some(unlock), context).await
     }
 
-    /// Adds a slot that gives all keys of the repository to a recipient. Its identity is not needed.
+    /// Adds a slot that gives the keys of the repository, all or those of a role, to a recipient. Its identity is not needed.
     ///
     /// # Errors
     /// As [`Repository::add_slot`].
     pub async fn add_recipient(
         &self,
+        role: KeyRole,
         recipient: &Recipient,
         label: &str,
         context: &Context,
     ) -> Result<SlotInfo> {
-        let slot = NewSlot::for_recipient(recipient, label, context)?;
+        let slot = NewSlot { role, ..NewSlot::for_recipient(recipient, label, context)? };
         self.put_slot(slot, None, context).await
     }
 
@@ -190,6 +216,7 @@ impl Repository {
     ) -> Result<SlotInfo> {
         context.check("add key slot")?;
         self.check_writable()?;
+        self.keys().check_full("add key slot")?;
         let opens_already = |id: WriterId| {
             Error::new(ErrorKind::Conflict, "add key slot", id.to_string())
                 .detail("this key opens the repository already")
@@ -210,8 +237,25 @@ impl Repository {
                 Err(error) => return Err(error),
             }
         }
-        let keys = self.keys().for_writer(slot.id(), context.entropy.as_ref())?;
+        let entropy = context.entropy.as_ref();
+        let keys = match slot.role {
+            KeyRole::Full => self.keys().for_writer(slot.id(), entropy)?,
+            KeyRole::Collector => {
+                let domains = self.domains().await?;
+                self.keys().for_collector(slot.id(), &domains, entropy)?
+            }
+        };
         slot.put(self.store(), self.keys(), &keys, self.0.descriptor_hash, context).await
+    }
+
+    /// Returns the domains that there are: the default one, and those of the newest snapshots.
+    async fn domains(&self) -> Result<BTreeSet<String>> {
+        let mut domains = BTreeSet::from([DEFAULT_DOMAIN.to_owned()]);
+        for stream in self.streams().await? {
+            let newest = self.newest_snapshots(&stream, 1).await?;
+            domains.extend(newest.into_iter().map(|snapshot| snapshot.domain));
+        }
+        Ok(domains)
     }
 
     /// Lists the slots that open this repository, by id. What a broken-off creation left is not listed.
@@ -258,7 +302,8 @@ impl Repository {
         let id = keys.signer().writer();
         let certificate = self.certificate(id).await?;
         let is_ours = keys.repository() == self.id()
-            && keys.authority().public_key() == self.0.descriptor.authority
+            && keys.authority().is_none_or(|it| it.public_key() == self.0.descriptor.authority)
+            && keys.role() == certificate.role
             && keys.signer().public_key() == certificate.public_key;
         if !is_ours {
             return Err(Error::new(ErrorKind::Corrupt, "test key slot", id.to_string())
@@ -282,19 +327,21 @@ impl Repository {
         context.check("remove key slot")?;
         self.check_writable()?;
         let slots = self.own_slots().await?;
+        let infos = self.slots().await?;
         let Some(slot) = slots.iter().find(|slot| slot.binding.slot == id) else {
             return Err(Error::new(ErrorKind::NotFound, "remove key slot", id.to_string()));
         };
         let last = || {
             Error::new(ErrorKind::Invalid, "remove key slot", id.to_string())
-                .detail("it is the last one: nothing would open the repository any more")
+                .detail("it is the last one: nothing would give all keys any more")
         };
-        if slots.len() == 1 {
+        let is_full = |slot: &&SlotInfo| slot.role == KeyRole::Full;
+        if infos.iter().filter(is_full).all(|slot| slot.id == id) {
             return Err(last());
         }
         self.store().delete(&key_slot_path(id)).await?;
         // Two removals at once may each have seen the other's slot. Then both put theirs back.
-        if self.own_slots().await?.is_empty() {
+        if !self.slots().await?.iter().any(|slot| slot.role == KeyRole::Full) {
             let object = Bytes::from(slot.encode());
             self.store().create(&key_slot_path(id), object).await?;
             return Err(last());
@@ -315,6 +362,7 @@ fn info(slot: &KeySlot, certificate: Option<&Certificate>) -> SlotInfo {
         label: certificate.map(|certificate| certificate.label.clone()),
         created: certificate.map(|certificate| certificate.created),
         recipient: certificate.and_then(|certificate| certificate.recipient),
+        role: certificate.map_or(KeyRole::Full, |certificate| certificate.role),
         tested: None,
     }
 }

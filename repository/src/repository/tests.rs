@@ -81,7 +81,10 @@ async fn shares_and_identities_open_the_repository() {
     assert_eq!((opened.id(), opened.writer()), (first.id(), slot.id));
 
     let identity = Identity::generate(context.entropy.as_ref()).expect("identity");
-    let added = first.add_recipient(identity.recipient(), "safe", &context).await.expect("add");
+    let added = first
+        .add_recipient(KeyRole::Full, identity.recipient(), "safe", &context)
+        .await
+        .expect("add");
     assert_eq!(added.kind, SlotKind::Recipient);
     let unlock = Unlock::Identity(identity.clone());
     let opened = open(&objects, &unlock, &context).await.expect("open by identity");
@@ -90,7 +93,7 @@ async fn shares_and_identities_open_the_repository() {
     let error = open(&objects, &Unlock::Identity(other), &context).await.expect_err("other");
     assert_eq!(error.kind(), ErrorKind::WrongKey);
     // A second slot for the same secret would pass for an independent one.
-    let error = first.add_recipient(identity.recipient(), "again", &context).await;
+    let error = first.add_recipient(KeyRole::Full, identity.recipient(), "again", &context).await;
     assert_eq!(error.expect_err("twice").kind(), ErrorKind::Conflict);
 }
 
@@ -129,4 +132,25 @@ async fn tests_of_slots_are_on_record_and_signed_by_the_slot() {
         .await
         .expect("forge");
     assert_eq!(first.slot_tests().await.expect_err("forged").kind(), ErrorKind::Corrupt);
+}
+
+#[tokio::test]
+async fn a_collectors_slot_opens_the_repository_and_no_contents() {
+    let (context, _) = testkit::context(6);
+    let objects = InMemory::new();
+    let first = create(&objects, &key_file(1), &context).await.expect("create");
+    let narrow = key_file(2);
+    let cost = PassphraseCost::LEAST;
+    let role = KeyRole::Collector;
+    first.add_slot_of_role(role, &narrow, cost, "collector", &context).await.expect("add");
+    let opened = open(&objects, &narrow, &context).await.expect("open");
+    assert_eq!((opened.id(), opened.role()), (first.id(), role));
+    assert_eq!(opened.test_slot(&narrow).await.expect("test").role, role);
+    opened.record_slot_test(&context).await.expect("record");
+    let error = opened.add_slot(&key_file(3), cost, "more", &context).await.expect_err("narrow");
+    assert_eq!(error.kind(), ErrorKind::Denied);
+    // It does not count as a key that is left.
+    let error = first.remove_slot(first.writer(), &context).await.expect_err("last full one");
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    first.remove_slot(opened.writer(), &context).await.expect("the narrow one may go");
 }

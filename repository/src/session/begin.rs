@@ -37,6 +37,7 @@ pub(super) async fn begin(
     options: &SessionOptions,
     context: &Context,
 ) -> Result<Announced> {
+    repository.keys().check_full("begin session")?;
     let survey = repository.survey(stream).await?;
     let id = next_id(stream, survey.newest_number, context)?;
     let (newest, others) = survey.candidates.split_at(CANDIDATES.min(survey.candidates.len()));

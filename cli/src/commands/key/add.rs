@@ -6,7 +6,7 @@ use std::str::FromStr;
 use app::keys;
 use model::{Error, ErrorKind, Result};
 use policies::KeySource;
-use repository::crypto::{KeyFile, PassphraseCost, Recipient, Share, ShareSet, Unlock};
+use repository::crypto::{KeyFile, KeyRole, PassphraseCost, Recipient, Share, ShareSet, Unlock};
 use repository::{Repository, SlotInfo};
 
 use super::show_one;
@@ -34,9 +34,30 @@ pub struct Args {
     /// A file with that public key
     #[arg(long, value_name = "FILE", group = "new")]
     recipient_file: Option<PathBuf>,
+    /// What its holder may do: everything, or see names and trees but no contents
+    #[arg(long, value_enum, default_value = "full")]
+    role: Role,
     /// What people call it
     #[arg(long, default_value = "")]
     label: String,
+}
+
+/// What the holder of a key may do.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Role {
+    /// Everything
+    Full,
+    /// Enough to collect garbage: names and trees, no contents, no captures, no further keys
+    Collector,
+}
+
+impl From<Role> for KeyRole {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Full => Self::Full,
+            Role::Collector => Self::Collector,
+        }
+    }
 }
 
 /// How many shares are needed, and how many there are.
@@ -73,7 +94,9 @@ impl Args {
         let repository = run.open(&settings).await?;
         let slot = match (&recipient, self.shares, &self.out) {
             (Some(recipient), _, _) => {
-                repository.add_recipient(recipient, &self.label, &run.context).await?
+                repository
+                    .add_recipient(self.role.into(), recipient, &self.label, &run.context)
+                    .await?
             }
             (None, Some(numbers), Some(folder)) => {
                 self.add_shares(&repository, numbers, &run.environment.absolute(folder), run)
@@ -82,7 +105,8 @@ impl Args {
             _ => {
                 let unlock = self.new_key(run)?;
                 let cost = PassphraseCost::DEFAULT;
-                repository.add_slot(&unlock, cost, &self.label, &run.context).await?
+                let role = self.role.into();
+                repository.add_slot_of_role(role, &unlock, cost, &self.label, &run.context).await?
             }
         };
         show_one("added", &slot, run)
@@ -141,7 +165,8 @@ impl Args {
             }
             let unlock = Unlock::Shares(set);
             let cost = PassphraseCost::DEFAULT;
-            repository.add_slot(&unlock, cost, &self.label, &run.context).await
+            let role = self.role.into();
+            repository.add_slot_of_role(role, &unlock, cost, &self.label, &run.context).await
         };
         let slot = match added.await {
             Ok(slot) => slot,
