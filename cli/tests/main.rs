@@ -370,6 +370,8 @@ fn a_collectors_key_shows_names_and_no_contents() {
     assert!(scene.ok(&with(&["ls", "@latest", "-r"])).contains("a.conf"));
     scene.code(12, &["cat", &conf, "--key-file", "narrow.key"]);
     scene.code(12, &with(&["restore", "@latest", "--to", "x"]));
+    // What cannot be read is not called damaged.
+    scene.code(12, &with(&["verify"]));
     fs::write(scene.data().join("a.conf"), "changed\n").expect("write");
     let output = scene.run(&with(&["backup"]));
     assert!(text(&output.stderr).contains("that of a collector"), "{}", text(&output.stderr));

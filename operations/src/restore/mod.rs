@@ -72,6 +72,7 @@ impl Job {
         context: &Context,
     ) -> Result<Arc<Self>> {
         context.check("restore")?;
+        repository.keys().check_full("restore")?;
         let keys = repository.domain(&system.snapshot.domain)?;
         let half = usize::try_from(repository.options().memory_bytes / 2).unwrap_or(usize::MAX);
         Ok(Arc::new(Self {

@@ -90,7 +90,7 @@ impl KeyRing {
     /// Makes the key ring of a further writer: the same roots, a signing key of its own.
     ///
     /// # Errors
-    /// `Denied` where this ring is not full; `Internal` where a key cannot be made.
+    /// `WrongKey` where this ring is not full; `Internal` where a key cannot be made.
     pub fn for_writer(&self, writer: WriterId, entropy: &dyn Entropy) -> Result<Self> {
         self.check_full("make keys of a writer")?;
         Self::new(self.0.repository, writer, self.0.roots.clone(), Secret::generate(entropy))
@@ -99,7 +99,7 @@ impl KeyRing {
     /// Makes the key ring of a collector that sees the trees of these domains.
     ///
     /// # Errors
-    /// `Denied` where this ring is not full; `Invalid` where a domain's name is too long; `Internal` where
+    /// `WrongKey` where this ring is not full; `Invalid` where a domain's name is too long; `Internal` where
     /// a key cannot be made.
     pub fn for_collector(
         &self,
@@ -164,14 +164,18 @@ impl KeyRing {
     /// Refuses what only a full ring can do.
     ///
     /// # Errors
-    /// `Denied`.
+    /// `WrongKey`: another key is asked for.
     pub fn check_full(&self, action: &'static str) -> Result<()> {
         match self.role() {
             KeyRole::Full => Ok(()),
-            KeyRole::Collector => {
-                Err(Error::new(ErrorKind::Denied, action, self.0.signer.writer().to_string())
-                    .detail("the key that opened the repository is that of a collector"))
-            }
+            KeyRole::Collector => Err(Error::new(
+                ErrorKind::WrongKey,
+                action,
+                self.0.signer.writer().to_string(),
+            )
+            .detail(
+                "the key that opened the repository is that of a collector: names and trees only",
+            )),
         }
     }
 
@@ -482,7 +486,7 @@ mod tests {
         assert_eq!(narrow.domain("later").expect_err("not given").kind(), ErrorKind::WrongKey);
         assert!(narrow.authority().is_none());
         let error = narrow.for_writer(WriterId([4; 16]), &Repeatable::new(4)).expect_err("narrow");
-        assert_eq!(error.kind(), ErrorKind::Denied);
+        assert_eq!(error.kind(), ErrorKind::WrongKey);
         // Nothing that is derived from the root for other uses, and not the root itself, is in it.
         let (_, root) = &full.0.roots[0];
         let mut others = vec![*root.expose()];

@@ -66,7 +66,7 @@ impl Certificate {
     /// Signs and seals the certificate.
     ///
     /// # Errors
-    /// `Denied` where the keys cannot certify; `Internal` where the cipher fails.
+    /// `WrongKey` where the keys cannot certify; `Internal` where the cipher fails.
     pub(crate) fn seal(&self, keys: &KeyRing) -> Result<Vec<u8>> {
         let record = Record {
             writer: self.writer.0.to_vec(),
@@ -81,7 +81,7 @@ impl Certificate {
         };
         let path = certificate_path(self.writer);
         let authority = keys.authority().ok_or_else(|| {
-            Error::new(ErrorKind::Denied, "certify writer", self.writer.to_string())
+            Error::new(ErrorKind::WrongKey, "certify writer", self.writer.to_string())
                 .detail("the key that opened the repository is that of a collector")
         })?;
         let body = record.encode_to_vec();

@@ -203,6 +203,26 @@ mod tests {
         }
     }
 
+    /// Frozen as a file: what was agreed upon with ML-KEM cannot be made twice. `testdata/recipient-0` has an
+    /// identity and a slot that was made for it.
+    #[test]
+    fn a_slot_of_another_day_opens_by_its_identity() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/recipient-0");
+        let identity = crate::crypto::Identity::load(&folder.join("identity")).expect("identity");
+        let id = "e61098e485de914015b5d044b30eefa5".parse().expect("id");
+        let object = std::fs::read(folder.join("slot")).expect("slot");
+        let slot = KeySlot::decode(id, &object).expect("decode");
+        assert_eq!(slot.encode(), object);
+        let unlock = crate::crypto::Unlock::Identity(identity);
+        let keys = slot.binding.unwrap(&slot.wrapped, &unlock).expect("unwrap");
+        assert_eq!(keys.repository().to_string(), "97cc9468affc4197a31890f5782d5e61");
+        let authority = keys.authority().expect("full").public_key();
+        assert_eq!(
+            hex(&authority.0),
+            "9847f83a66cfbac4f75eda714d6177ec64344c597e37dd3cccf77ff47388383b"
+        );
+    }
+
     #[test]
     fn locks_that_make_no_sense_are_refused() {
         for (threshold, count) in [(1, 5), (0, 0), (6, 5)] {

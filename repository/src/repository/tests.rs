@@ -148,7 +148,7 @@ async fn a_collectors_slot_opens_the_repository_and_no_contents() {
     assert_eq!(opened.test_slot(&narrow).await.expect("test").role, role);
     opened.record_slot_test(&context).await.expect("record");
     let error = opened.add_slot(&key_file(3), cost, "more", &context).await.expect_err("narrow");
-    assert_eq!(error.kind(), ErrorKind::Denied);
+    assert_eq!(error.kind(), ErrorKind::WrongKey);
     // It does not count as a key that is left.
     let error = first.remove_slot(first.writer(), &context).await.expect_err("last full one");
     assert_eq!(error.kind(), ErrorKind::Invalid);
