@@ -186,8 +186,10 @@ impl Repository {
                 "say who and why in plain text of at most {HOLD_TEXT_BYTES_MAX} bytes each"
             )));
         }
+        self.check_holdable(&request.scope).await?;
         self.create_signed(ObjectType::Hold, &hold_path(id), record.encode_to_vec()).await?;
-        // Looked at afterwards: who forgets looks for holds first, so that one of the two sees the other.
+        // Once more: who forgets looks for holds first, so that one of the two sees the other. The hold
+        // stays then, and keeps what the collector would free.
         self.check_holdable(&request.scope).await?;
         Ok(Hold { id, request, writer: self.writer(), at, release: None })
     }

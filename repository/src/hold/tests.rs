@@ -148,13 +148,17 @@ async fn what_is_held_is_not_forgotten_until_the_hold_ends() {
     handles.clock.advance(Duration::from_secs(61));
     repository.forget_point(&sealed.id, &context).await.expect("the hold is over");
 
-    // A hold that came too late frees nothing either: the collector asks as well.
     let late = request(HoldScope::Point(sealed.id.clone()));
-    let error = repository.add_hold(late, &context).await.expect_err("forgotten");
+    let error = repository.add_hold(late.clone(), &context).await.expect_err("forgotten");
     assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert_eq!(repository.all_holds().await.expect("all").len(), 2);
+    // One that came at the same moment as the forget frees nothing: the collector asks as well.
+    let path = hold_path(HoldId([7; 16]));
+    let record = Record::new(&late, context.clock.now());
+    let body = record.encode_to_vec();
+    repository.create_signed(ObjectType::Hold, &path, body).await.expect("create");
     let holds = repository.holds(context.clock.now()).await.expect("holds");
     denied(repository.delete_point_body(&sealed.id, &holds).await);
-    assert_eq!(repository.all_holds().await.expect("all").len(), 3);
     let unknown = repository.release_hold(HoldId([9; 16]), "a", "b", &context).await;
     assert_eq!(unknown.expect_err("unknown").kind(), ErrorKind::NotFound);
 }
