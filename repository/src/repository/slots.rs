@@ -85,14 +85,13 @@ impl NewSlot {
             return Err(Error::new(ErrorKind::Invalid, "add key slot", label)
                 .detail("no reader would pay this cost of a passphrase"));
         }
-        let mut random = [0; 16];
-        context.entropy.fill(&mut random);
         let (id, lock) = match unlock {
             Unlock::KeyFile(file) => (file.slot(), SlotLock::KeyFile),
             Unlock::Passphrase(_) => {
-                let mut salt = [0; 16];
+                let (mut id, mut salt) = ([0; 16], [0; 16]);
+                context.entropy.fill(&mut id);
                 context.entropy.fill(&mut salt);
-                (WriterId(random), SlotLock::Passphrase { cost, salt })
+                (WriterId(id), SlotLock::Passphrase { cost, salt })
             }
             Unlock::Shares(set) => {
                 let (threshold, count) = set.numbers();
