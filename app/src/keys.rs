@@ -2,12 +2,12 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use model::{Error, ErrorKind, Result};
 use policies::KeySource;
-use repository::crypto::{KeyFile, Passphrase, Unlock};
+use repository::crypto::{Identity, KeyFile, Passphrase, Share, ShareSet, Unlock};
 use zeroize::Zeroizing;
 
 use crate::environment::Environment;
@@ -48,8 +48,32 @@ pub fn fetch(source: &KeySource, environment: &Environment) -> Result<Key> {
             })?;
             (passphrase(text, name)?, None)
         }
+        KeySource::IdentityFile(path) => {
+            let unlock = Unlock::Identity(Identity::load(path)?);
+            let is_exposed = Identity::is_exposed(path)?;
+            let warning = format!("others can read the identity {}", path.display());
+            (unlock, is_exposed.then_some(warning))
+        }
+        KeySource::ShareFiles(paths) => (shares(paths)?, None),
     };
     Ok(Key { unlock, warning })
+}
+
+/// Reads recovery shares and puts them together.
+///
+/// # Errors
+/// `NotFound`, `Denied`; `Invalid` where one was mistyped or they do not go together.
+pub fn shares(paths: &[PathBuf]) -> Result<Unlock> {
+    let shares = paths.iter().map(|path| Share::load(path)).collect::<Result<Vec<_>>>()?;
+    ShareSet::combine(&shares).map(Unlock::Shares)
+}
+
+/// Reads a file with the public key of a recipient.
+///
+/// # Errors
+/// `NotFound`, `Denied`, `Invalid`.
+pub fn read_recipient_file(path: &Path) -> Result<String> {
+    read_small_file("read recipient file", path, PASSPHRASE_BYTES_MAX).map(|text| text.to_string())
 }
 
 /// Asks for a passphrase at the terminal; twice where a new one is chosen.
@@ -157,6 +181,19 @@ mod tests {
         let environment = Environment::of_pairs(folder.path(), &[("WORDS", "open sesame")]);
         let found = fetch(&KeySource::KeyFile(key), &environment).expect("key file");
         assert!(matches!(found.unlock, Unlock::KeyFile(_)) && found.warning.is_none());
+        let identity = folder.path().join("identity");
+        Identity::generate(&crate::ports::OsEntropy).and_then(|i| i.save(&identity)).expect("save");
+        let found = fetch(&KeySource::IdentityFile(identity), &environment).expect("identity");
+        assert!(matches!(found.unlock, Unlock::Identity(_)) && found.warning.is_none());
+        let repository = repository::types::RepositoryId([1; 16]);
+        let made = ShareSet::generate(repository, 2, 3, &crate::ports::OsEntropy).expect("shares");
+        let paths = ["a", "b", "c"].map(|name| folder.path().join(name));
+        for (share, path) in made.1.iter().zip(&paths) {
+            share.save(path).expect("save");
+        }
+        let found = fetch(&KeySource::ShareFiles(paths[1..].to_vec()), &environment);
+        assert!(matches!(found.expect("shares").unlock, Unlock::Shares(_)));
+        assert_eq!(kind_of(&KeySource::ShareFiles(paths[..1].to_vec())), ErrorKind::Invalid);
         for source in [
             KeySource::PassphraseFile(text),
             KeySource::PassphraseEnvironment("WORDS".to_owned()),
@@ -197,6 +234,11 @@ mod tests {
             (KeySource::PassphraseFile(path("bytes")), invalid),
             (KeySource::PassphraseEnvironment("UNSET".to_owned()), not_found),
             (KeySource::PassphraseEnvironment("EMPTY".to_owned()), invalid),
+            (KeySource::IdentityFile(path("missing")), not_found),
+            (KeySource::IdentityFile(path("long")), invalid),
+            (KeySource::ShareFiles(vec![path("missing")]), not_found),
+            (KeySource::ShareFiles(vec![path("long")]), invalid),
+            (KeySource::ShareFiles(Vec::new()), invalid),
             (words("no-such-program-anywhere"), not_found),
             (words("false"), invalid),
             (words("true"), invalid),

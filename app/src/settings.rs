@@ -18,6 +18,10 @@ pub struct Flags {
     pub repository: Option<String>,
     /// A key file.
     pub key_file: Option<PathBuf>,
+    /// The identity of a recipient.
+    pub identity_file: Option<PathBuf>,
+    /// Recovery shares.
+    pub share_files: Vec<PathBuf>,
     /// A file whose first line is the passphrase.
     pub passphrase_file: Option<PathBuf>,
     /// A command that prints the passphrase.
@@ -168,7 +172,12 @@ fn key_of_flags(flags: &Flags, environment: &Environment) -> Result<Option<KeySo
     let passphrase = passphrase.map(|path| KeySource::PassphraseFile(environment.absolute(path)));
     let command = flags.passphrase_command.as_ref();
     let command = command.map(|line| words::split(line, "--passphrase-command")).transpose()?;
-    only_one([file, passphrase, command.map(KeySource::PassphraseCommand), None], "the flags")
+    let identity = flags.identity_file.as_ref();
+    let identity = identity.map(|path| KeySource::IdentityFile(environment.absolute(path)));
+    let shares: Vec<_> = flags.share_files.iter().map(|path| environment.absolute(path)).collect();
+    let shares = (!shares.is_empty()).then_some(KeySource::ShareFiles(shares));
+    let command = command.map(KeySource::PassphraseCommand);
+    only_one([file, identity, shares, passphrase, command], "the flags")
 }
 
 fn key_of_environment(environment: &Environment) -> Result<Option<KeySource>> {
@@ -178,6 +187,7 @@ fn key_of_environment(environment: &Environment) -> Result<Option<KeySource>> {
     let words = environment.get(WORDS).map(|_| KeySource::PassphraseEnvironment(WORDS.to_owned()));
     let sources = [
         environment.path("LIFEBOAT_KEY_FILE").map(KeySource::KeyFile),
+        environment.path("LIFEBOAT_IDENTITY").map(KeySource::IdentityFile),
         environment.path("LIFEBOAT_PASSPHRASE_FILE").map(KeySource::PassphraseFile),
         command.map(KeySource::PassphraseCommand),
         words,
@@ -186,7 +196,7 @@ fn key_of_environment(environment: &Environment) -> Result<Option<KeySource>> {
 }
 
 /// Two sources at once are a mistake whose outcome nobody should have to guess.
-fn only_one(sources: [Option<KeySource>; 4], whose: &str) -> Result<Option<KeySource>> {
+fn only_one(sources: [Option<KeySource>; 5], whose: &str) -> Result<Option<KeySource>> {
     let mut given = sources.into_iter().flatten();
     let first = given.next();
     if given.next().is_some() {
@@ -214,6 +224,8 @@ mod tests {
         let flags = Flags {
             repository: flag("repo").map(str::to_owned),
             key_file: flag("key-file").map(PathBuf::from),
+            identity_file: flag("identity").map(PathBuf::from),
+            share_files: flag("share-file").into_iter().map(PathBuf::from).collect(),
             passphrase_file: flag("passphrase-file").map(PathBuf::from),
             passphrase_command: flag("passphrase-command").map(str::to_owned),
             policy: flag("policy").map(PathBuf::from),
@@ -226,6 +238,8 @@ mod tests {
             Some(KeySource::PassphraseFile(path)) => format!("passphrase {}", path.display()),
             Some(KeySource::PassphraseCommand(words)) => format!("command {}", words.join("|")),
             Some(KeySource::PassphraseEnvironment(name)) => format!("variable {name}"),
+            Some(KeySource::IdentityFile(path)) => format!("identity {}", path.display()),
+            Some(KeySource::ShareFiles(paths)) => format!("shares {paths:?}"),
         };
         Ok(format!("{} {key}", settings.repository.unwrap_or_default()))
     }
@@ -242,6 +256,9 @@ mod tests {
             ("LIFEBOAT_KEY_FILE=/k", "/first file /k"),
             ("key-file=/f LIFEBOAT_KEY_FILE=/k", "/first file /f"),
             ("passphrase-file=/p LIFEBOAT_PASSPHRASE=x", "/first passphrase /p"),
+            ("identity=/i LIFEBOAT_KEY_FILE=/k", "/first identity /i"),
+            ("LIFEBOAT_IDENTITY=/i", "/first identity /i"),
+            ("share-file=/s", "/first shares [\"/s\"]"),
             ("passphrase-command=pass", "/first command pass"),
             ("LIFEBOAT_PASSPHRASE=x", "/first variable LIFEBOAT_PASSPHRASE"),
             ("LIFEBOAT_PASSPHRASE_COMMAND=pass", "/first command pass"),
@@ -255,6 +272,7 @@ mod tests {
     fn what_makes_no_sense_is_refused() {
         for (given, kind) in [
             ("key-file=/f passphrase-file=/p", ErrorKind::Invalid),
+            ("identity=/f share-file=/p", ErrorKind::Invalid),
             ("LIFEBOAT_KEY_FILE=/f LIFEBOAT_PASSPHRASE=x", ErrorKind::Invalid),
             ("passphrase-command='", ErrorKind::Invalid),
             ("policy=/nowhere/lifeboat.toml", ErrorKind::NotFound),

@@ -6,8 +6,8 @@ use app::settings::Flags;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::commands::{
-    backup, cat, completion, diff, doctor, find, follow, forget, init, key, ls, man, points,
-    recover, repo, restore, verify,
+    backup, cat, completion, diff, doctor, find, follow, forget, hold, init, key, kit, ls, man,
+    points, recover, repo, restore, verify,
 };
 
 /// Keeps everything that a data platform needs to come back, and brings any point in time back.
@@ -35,6 +35,12 @@ pub struct Globals {
     /// A key file that opens the repository [env: LIFEBOAT_KEY_FILE]
     #[arg(long, global = true, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
+    /// The identity of a recipient that opens it [env: LIFEBOAT_IDENTITY]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
+    /// A recovery share; repeat it for as many as are needed
+    #[arg(long, global = true, value_name = "FILE")]
+    pub share_file: Vec<PathBuf>,
     /// A file whose first line is the passphrase [env: LIFEBOAT_PASSPHRASE_FILE]
     #[arg(long, global = true, value_name = "FILE")]
     pub passphrase_file: Option<PathBuf>,
@@ -61,6 +67,8 @@ impl Globals {
         Flags {
             repository: self.repo.clone(),
             key_file: self.key_file.clone(),
+            identity_file: self.identity.clone(),
+            share_files: self.share_file.clone(),
             passphrase_file: self.passphrase_file.clone(),
             passphrase_command: self.passphrase_command.clone(),
             policy: self.policy.clone(),
@@ -95,10 +103,14 @@ pub enum Command {
     Verify(verify::Args),
     /// Say that states are no longer wanted
     Forget(forget::Args),
+    /// Keep things whatever retention says: for whom, why, until when
+    Hold(hold::Args),
     /// Look at the repository as a whole
     Repo(repo::Args),
     /// Manage the keys that open the repository
     Key(key::Args),
+    /// Write a folder and a printable page with all that a restore needs but the secrets
+    Kit(kit::Args),
     /// Check everything that a backup and a restore depend on
     Doctor(doctor::Args),
     /// Print a completion script for a shell
@@ -124,8 +136,10 @@ impl Command {
             Self::Recover(_) => "recover",
             Self::Verify(_) => "verify",
             Self::Forget(_) => "forget",
+            Self::Hold(_) => "hold",
             Self::Repo(_) => "repo",
             Self::Key(_) => "key",
+            Self::Kit(_) => "kit",
             Self::Doctor(_) => "doctor",
             Self::Completion(_) => "completion",
             Self::Man(_) => "man",
@@ -176,8 +190,16 @@ mod tests {
             ("forget prod@latest~9 prod@latest~8 --dry-run", "forget"),
             ("repo usage", "repo"),
             ("repo gc --dry-run --patience 10m --grace 1d --json", "repo"),
+            ("hold add prod@latest --why x --until 2030-01-01", "hold"),
+            ("hold list --all", "hold"),
+            ("hold release 0123 --why x --who me", "hold"),
             ("key add --new-key-file k --label me", "key"),
             ("key remove 0123456789abcdef", "key"),
+            ("key add --shares 3/5 --out d", "key"),
+            ("key add --recipient lifeboat-recipient-1-00", "key"),
+            ("key new-recipient --out f", "key"),
+            ("key test --share-file a --share-file b", "key"),
+            ("kit --to /x --with-program", "kit"),
             ("doctor", "doctor"),
             ("completion bash", "completion"),
             ("man --to /x", "man"),
@@ -207,6 +229,15 @@ mod tests {
             "find @latest a --type q",
             "restore a --to b --existing maybe",
             "key add --new-key-file a --new-passphrase-file b",
+            "key add --shares 3/5",
+            "key add --shares 5/3 --out d",
+            "key add --shares 1/3 --out d",
+            "key add --shares 3of5 --out d",
+            "key add --shares 3/5 --out d --recipient r",
+            "key new-recipient",
+            "kit",
+            "hold add prod",
+            "hold release 0123",
             "completion tcl",
         ] {
             assert_eq!(parse(line).expect_err(line).exit_code(), 2, "{line}");

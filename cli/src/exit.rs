@@ -1,6 +1,7 @@
 //! Exit codes. A code that is not known is to be treated as a failure.
 
 use model::{Error, ErrorKind};
+use repository::hold::HELD_ACTION;
 
 use crate::output::WRITE_ACTION;
 
@@ -72,7 +73,11 @@ impl Exit {
             ErrorKind::NotFound if is_about_repository(action) => Self::NoRepository,
             ErrorKind::NotFound if is_about_state(action) => Self::NoMatch,
             ErrorKind::Conflict if action.contains("restore") => Self::InTheWay,
-            ErrorKind::Denied if is_about_this_host(action) || action == PINNED_ACTION => {
+            ErrorKind::Denied
+                if is_about_this_host(action)
+                    || action == PINNED_ACTION
+                    || action == HELD_ACTION =>
+            {
                 Self::Failed
             }
             ErrorKind::NotFound
@@ -131,6 +136,7 @@ mod tests {
             (ErrorKind::Denied, "read object", 12),
             (ErrorKind::Denied, "open repository directory", 12),
             (ErrorKind::Denied, PINNED_ACTION, 1),
+            (ErrorKind::Denied, HELD_ACTION, 1),
             (ErrorKind::Denied, "create directory", 1),
             (ErrorKind::Denied, "open target directory", 1),
             (ErrorKind::Corrupt, "read object", 13),

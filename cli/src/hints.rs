@@ -1,6 +1,7 @@
 //! One hint per error: what to do next. By kind and by what was being done, never by text.
 
 use model::{Error, ErrorKind};
+use repository::hold::HELD_ACTION;
 
 use crate::exit::{PINNED_ACTION, is_about_repository, is_about_state, is_about_this_host};
 
@@ -23,8 +24,18 @@ pub fn hint(error: &Error) -> Option<&'static str> {
         ErrorKind::Conflict if action == "create repository" => {
             "use it as it is (`lifeboat points`), or choose another place with --repo"
         }
+        ErrorKind::NotFound
+            if action.starts_with("read key share") || action == "read identity file" =>
+        {
+            "check the name after --share-file or --identity"
+        }
         ErrorKind::Conflict if action == "create key file" => {
             "an existing key file is never replaced: choose another name"
+        }
+        ErrorKind::Conflict
+            if action == "create key share file" || action == "create identity file" =>
+        {
+            "an existing file is never replaced: choose another place"
         }
         ErrorKind::Conflict if action.contains("restore") => {
             "restore elsewhere, or say --existing overwrite; --dry-run shows what stands in the way"
@@ -33,10 +44,16 @@ pub fn hint(error: &Error) -> Option<&'static str> {
         ErrorKind::Denied if action == PINNED_ACTION => {
             "take the pin off first: `lifeboat points unpin SELECTOR`"
         }
+        ErrorKind::Denied if action == HELD_ACTION => {
+            "`lifeboat hold list` shows what is held; who may, ends it: `lifeboat hold release ID`"
+        }
         ErrorKind::Denied if is_about_this_host(action) => "check who may write there",
         ErrorKind::Denied => "check who may read and write there; `lifeboat doctor` looks closer",
         ErrorKind::WrongKey => {
-            "give another key with --key-file, --passphrase-file or --passphrase-command"
+            "give another key with --key-file, --identity, --share-file, --passphrase-file or --passphrase-command"
+        }
+        ErrorKind::Invalid if action == "combine key shares" => {
+            "give --share-file once for each share, all of one set; `# any …` in a share says how many"
         }
         ErrorKind::Invalid if action == "choose repository" => {
             "name it with --repo, LIFEBOAT_REPO, or [[repository]] in lifeboat.toml"
@@ -49,7 +66,7 @@ pub fn hint(error: &Error) -> Option<&'static str> {
             "write SITE[/SYSTEM]@WHEN[:PATH], as in prod/etc@latest:/etc/hosts"
         }
         ErrorKind::Conflict if action == "add key slot" => {
-            "make a new key: --new-key-file with a file that is not there yet"
+            "make a new key (as --new-key-file with a file that is not there yet): a second slot for the same one adds no safety"
         }
         ErrorKind::Corrupt => "run `lifeboat verify --deep` to see what is affected",
         ErrorKind::Fenced => "run it again: what was stored already is used",

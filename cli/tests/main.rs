@@ -270,6 +270,263 @@ fn keys_come_and_go() {
 }
 
 #[test]
+fn shares_open_the_repository_when_enough_come_together() {
+    let scene = Scene::with_repository();
+    scene.ok(&["backup"]);
+    let added = scene.json(0, &["key", "add", "--shares", "3/5", "--out", "shares"]);
+    assert_eq!(
+        (&added["keys"][0]["threshold"], &added["keys"][0]["count"]),
+        (&3.into(), &5.into())
+    );
+    let mut files: Vec<_> = fs::read_dir(scene.path("shares"))
+        .expect("list")
+        .map(|entry| entry.expect("entry").path())
+        .collect();
+    files.sort();
+    assert_eq!(files.len(), 5);
+    assert!(files.iter().all(|file| file.metadata().expect("there").mode() & 0o777 == 0o600));
+    let files: Vec<_> = files.iter().map(|file| file.to_str().expect("plain")).collect();
+    let with = |command: &[&str], of: &[usize]| -> Vec<String> {
+        let shares = of.iter().flat_map(|at| ["--share-file", files[*at]]);
+        command.iter().copied().chain(shares).map(str::to_owned).collect()
+    };
+    let run = |code: i32, of: &[usize]| {
+        let arguments = with(&["points"], of);
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        let output = scene.run(&arguments);
+        let err = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{of:?}: {err}");
+        err
+    };
+    run(0, &[0, 2, 4]);
+    run(0, &[4, 3, 2, 1, 0]);
+    assert!(run(2, &[0, 2]).contains("2 of the 3 that are needed"));
+    assert!(run(2, &[0, 2, 2]).contains("share 3 is given twice"));
+    // A slip of the pen is found in its row, and nothing of the share is repeated.
+    let share = fs::read_to_string(files[1]).expect("read");
+    let row = share.lines().find(|line| line.starts_with("2  ")).expect("row");
+    let digits: Vec<_> = row.split_whitespace().collect();
+    let slipped = row.replacen(digits[1], &digits[1].chars().rev().collect::<String>(), 1);
+    let slipped = if slipped == row { row.replacen(digits[2], "0000", 1) } else { slipped };
+    fs::write(scene.path("slipped"), share.replace(row, &slipped)).expect("write");
+    let output = scene.run(&["points", "--share-file", "slipped"]);
+    let err = text(&output.stderr);
+    assert!(output.status.code() == Some(2) && err.contains("row 2 of 4"), "{err}");
+    assert!(!err.contains(digits[3]), "{err}");
+    // Shares of another set are told apart.
+    scene.ok(&["key", "add", "--shares", "2/2", "--out", "others"]);
+    let other = fs::read_dir(scene.path("others")).expect("list").next().expect("one");
+    let other = other.expect("entry").path();
+    let mixed =
+        ["points", "--share-file", files[0], "--share-file", other.to_str().expect("plain")];
+    let output = scene.run(&mixed);
+    assert!(text(&output.stderr).contains("use shares of one set"), "{}", text(&output.stderr));
+    let tested = with(&["key", "test", "--json"], &[1, 2, 3]);
+    let tested = scene.ok(&tested.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(tested.contains("\"kind\":\"shares\""), "{tested}");
+}
+
+#[test]
+fn an_identity_opens_what_was_locked_for_its_public_key() {
+    let scene = Scene::with_repository();
+    let public = scene.ok(&["key", "new-recipient", "--out", "identity"]);
+    let identity = scene.path("identity");
+    assert_eq!(identity.metadata().expect("there").mode() & 0o777, 0o600);
+    assert_eq!(public.lines().count(), 1, "{public}");
+    assert_eq!(scene.ok(&["key", "recipient", "--identity", "identity"]), public);
+    scene.code(1, &["key", "new-recipient", "--out", "identity"]);
+    scene.code(12, &["points", "--identity", "identity"]);
+    let add = ["key", "add", "--recipient", public.trim(), "--label", "safe"];
+    let added = scene.json(0, &add);
+    assert_eq!(added["keys"][0]["kind"], "recipient", "{added}");
+    assert!(added["keys"][0]["recipient"].is_string(), "{added}");
+    scene.ok(&["points", "--identity", "identity"]);
+    scene.code(1, &add);
+    fs::write(scene.path("public"), &public[..public.len() - 9]).expect("write");
+    scene.code(2, &["key", "add", "--recipient-file", "public"]);
+    fs::write(scene.path("public"), &public).expect("write");
+    scene.code(1, &["key", "add", "--recipient-file", "public"]);
+    // Two keys, of which none was tried, then one was.
+    assert!(keys_of_doctor(&scene).contains("none was tested"));
+    scene.ok(&["key", "test", "--identity", "identity"]);
+    assert!(keys_of_doctor(&scene).contains("2 keys open it, 1 tested"));
+    let keys = scene.json(0, &["key", "list"]);
+    let all = keys["keys"].as_array().expect("keys");
+    for key in all {
+        assert_eq!(key["tested"].is_string(), key["label"] == "safe", "{key}");
+    }
+}
+
+#[test]
+fn a_collectors_key_shows_names_and_no_contents() {
+    let scene = Scene::with_repository();
+    scene.ok(&["backup"]);
+    let added =
+        scene.json(0, &["key", "add", "--new-key-file", "narrow.key", "--role", "collector"]);
+    assert_eq!(added["keys"][0]["role"], "collector", "{added}");
+    let with = |command: &[&'static str]| [command, &["--key-file", "narrow.key"]].concat();
+    let conf = format!("@latest:{}", scene.data().join("a.conf").display());
+    scene.ok(&with(&["key", "test"]));
+    assert!(scene.ok(&with(&["ls", "@latest", "-r"])).contains("a.conf"));
+    scene.code(12, &["cat", &conf, "--key-file", "narrow.key"]);
+    scene.code(12, &with(&["restore", "@latest", "--to", "x"]));
+    // What cannot be read is not called damaged.
+    scene.code(12, &with(&["verify"]));
+    fs::write(scene.data().join("a.conf"), "changed\n").expect("write");
+    let output = scene.run(&with(&["backup"]));
+    assert!(text(&output.stderr).contains("that of a collector"), "{}", text(&output.stderr));
+    assert_ne!(output.status.code(), Some(0));
+    scene.code(12, &with(&["key", "add", "--new-key-file", "more.key"]));
+    let keys = scene.json(0, &["key", "list"]);
+    let full = keys["keys"].as_array().expect("keys").iter().find(|key| key["role"] == "full");
+    scene.code(2, &["key", "remove", full.expect("one")["id"].as_str().expect("id")]);
+    assert!(keys_of_doctor(&scene).contains("one key only"));
+}
+
+fn keys_of_doctor(scene: &Scene) -> String {
+    let output = scene.run(&["doctor", "--json"]);
+    let value: Value = serde_json::from_str(&text(&output.stdout)).expect("json");
+    let checks = value["checks"].as_array().expect("checks").clone();
+    let keys = checks.into_iter().find(|check| check["check"] == "keys").expect("keys");
+    keys["detail"].as_str().expect("text").to_owned()
+}
+
+#[test]
+fn holds_beat_forgetting_until_they_are_released() {
+    let scene = Scene::with_repository();
+    scene.ok(&["backup"]);
+    let add = ["hold", "add", "prod@latest", "--why", "case 17", "--who", "counsel"];
+    let added = scene.json(0, &add);
+    let id = added["holds"][0]["id"].as_str().expect("id").to_owned();
+    fs::write(scene.data().join("a.conf"), "changed\n").expect("write");
+    scene.ok(&["backup"]);
+    let output = scene.run(&["forget", "prod@latest~1"]);
+    let err = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{err}");
+    assert!(err.contains("counsel holds it: case 17") && err.contains("hold list"), "{err}");
+    let listed = scene.json(0, &["hold", "list"]);
+    assert_eq!(listed["holds"][0]["is_in_force"], true, "{listed}");
+    assert!(scene.ok(&["hold", "list"]).contains("case 17"));
+    scene.code(2, &["hold", "release", "ffff", "--why", "x"]);
+    scene.ok(&["hold", "release", &id[..8], "--why", "closed"]);
+    assert_eq!(scene.json(0, &["hold", "list"])["holds"].as_array().map(Vec::len), Some(0));
+    let all = scene.json(0, &["hold", "list", "--all"]);
+    assert_eq!(all["holds"][0]["release"]["why"], "closed", "{all}");
+    scene.ok(&["forget", "prod@latest~1"]);
+    // What is held of a system or a site covers what came later too.
+    scene.ok(&["hold", "add", "prod/data", "--why", "audit", "--until", "90 days"]);
+    scene.code(1, &["forget", "prod/data@latest"]);
+    scene.ok(&["hold", "add", "prod", "--why", "audit"]);
+    scene.code(1, &["forget", "prod@latest"]);
+    scene.code(2, &["hold", "add", "prod", "--why", "x", "--until", "yesterday"]);
+    scene.code(17, &["hold", "add", "prod@latest~7", "--why", "x"]);
+    assert_eq!(scene.json(0, &["verify"])["unknown_objects"], 0);
+}
+
+#[test]
+fn a_kit_has_all_but_the_secrets() {
+    let scene = Scene::with_repository();
+    scene.ok(&["backup"]);
+    scene.ok(&[
+        "key",
+        "add",
+        "--shares",
+        "2/3",
+        "--out",
+        "shares",
+        "--label",
+        "board <of> & trust",
+    ]);
+    let public = scene.ok(&["key", "new-recipient", "--out", "identity"]);
+    scene.ok(&["key", "add", "--recipient", public.trim()]);
+    fs::write(scene.path("words"), "canary passphrase\n").expect("write");
+    scene.ok(&["key", "add", "--new-passphrase-file", "words"]);
+    let kit = scene.json(0, &["kit", "--to", "kit", "--with-program"]);
+    assert_eq!(kit["keys"].as_array().map(Vec::len), Some(4), "{kit}");
+    let read = |name: &str| fs::read_to_string(scene.path("kit").join(name)).expect(name);
+    let (page, html) = (read("RESTORE.txt"), read("RESTORE.html"));
+    let id = kit["id"].as_str().expect("id");
+    let repository = scene.path("repository").display().to_string();
+    for words in [id, &repository, "--key-file FILE", "--share-file FILE2", "--identity FILE"] {
+        assert!(page.contains(words) && html.contains(words), "{words}\n{page}");
+    }
+    assert!(html.contains("board &lt;of&gt; &amp; trust"), "labels are no markup");
+    let sums = Command::new("sha256sum")
+        .args(["--check", "--quiet", "SHA256SUMS"])
+        .current_dir(scene.path("kit"))
+        .status();
+    assert!(sums.expect("sha256sum").success());
+    // The commands on the page are the commands that work.
+    let tests: Vec<_> = page.lines().filter(|line| line.contains("lifeboat key test")).collect();
+    assert_eq!(tests.len(), 4, "{page}");
+    let key = scene.path("lifeboat.key").display().to_string();
+    let line = tests.iter().find(|line| line.contains("--key-file")).expect("by key file");
+    let line = line.replace("FILE", &key);
+    scene.ok(&line.split_whitespace().skip(1).collect::<Vec<_>>());
+    // No secret is in it.
+    let secret_of = |name: &str| fs::read_to_string(scene.path(name)).expect(name);
+    let mut secrets = vec!["canary passphrase".to_owned()];
+    for line in secret_of("lifeboat.key").lines().chain(secret_of("identity").lines()) {
+        let word = line.split(' ').next_back().expect("word");
+        if word.len() >= 64 {
+            secrets.push(word.to_owned());
+        }
+    }
+    for share in fs::read_dir(scene.path("shares")).expect("list") {
+        let share = fs::read_to_string(share.expect("entry").path()).expect("read");
+        let row = share.lines().find(|line| line.starts_with("1  ")).expect("row");
+        secrets.push(row.get(3..22).expect("digits").to_owned());
+    }
+    assert_eq!(secrets.len(), 7);
+    for secret in secrets {
+        assert!(!page.contains(&secret) && !html.contains(&secret), "a secret is in the kit");
+    }
+    scene.code(2, &["kit", "--to", "kit"]);
+}
+
+/// Plants secrets everywhere a key can come from, lets things go wrong, and looks for them in what is said.
+#[test]
+fn no_secret_is_ever_said() {
+    let scene = Scene::with_repository();
+    scene.ok(&["key", "new-recipient", "--out", "identity"]);
+    scene.ok(&["key", "add", "--shares", "2/2", "--out", "shares"]);
+    let canary = "c0ffee".repeat(11);
+    let canary = &canary[..64];
+    let key = format!("lifeboat key file 1\nslot {}\nkey {canary}\n", "ab".repeat(16));
+    fs::write(scene.path("bad.key"), key).expect("write");
+    fs::write(scene.path("words"), format!("{canary}\n")).expect("write");
+    let identity = fs::read_to_string(scene.path("identity")).expect("read");
+    let x25519 = identity.lines().nth(2).expect("line");
+    let bent = identity.replace(x25519, &format!("x25519 {canary}"));
+    fs::write(scene.path("bad.identity"), bent).expect("write");
+    let share = fs::read_dir(scene.path("shares")).expect("list").next().expect("one");
+    let share = fs::read_to_string(share.expect("entry").path()).expect("read");
+    let row = share.lines().find(|line| line.starts_with("1  ")).expect("row").to_owned();
+    fs::write(scene.path("bad.share"), share.replace(&row, &format!("1 {canary}"))).expect("write");
+    for source in [
+        ["--key-file", "bad.key"],
+        ["--passphrase-file", "words"],
+        ["--passphrase-command", "cat words"],
+        ["--identity", "bad.identity"],
+        ["--share-file", "bad.share"],
+        ["--key-file", "words"],
+        ["--identity", "words"],
+        ["--share-file", "words"],
+    ] {
+        for command in [&["points"][..], &["key", "test"], &["doctor"], &["backup", "--json"]] {
+            let output = scene.run(&[command, &source].concat());
+            assert_ne!(output.status.code(), Some(0), "{command:?} {source:?}");
+            for said in [text(&output.stdout), text(&output.stderr)] {
+                assert!(!said.contains("c0ffee"), "{command:?} {source:?}: {said}");
+            }
+        }
+    }
+    // An identity that was put where its public key belongs is not repeated either.
+    let output = scene.run(&["key", "add", "--recipient-file", "words"]);
+    assert!(output.status.code() == Some(2) && !text(&output.stderr).contains("c0ffee"));
+}
+
+#[test]
 fn outputs_of_commands_come_back_proven() {
     let scene = Scene::with_repository();
     let policy = fs::read_to_string(scene.path("lifeboat.toml")).expect("policy");

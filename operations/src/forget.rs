@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::{Context, Error, ErrorKind, Result};
 use policies::{Selector, When};
 use repository::Repository;
+use repository::hold::Holds;
 use repository::mark::MarkKind;
 use repository::point::{Freshness, Point, PointId};
 use repository::snapshot::Snapshot;
@@ -20,7 +21,7 @@ pub struct Forgotten {
     /// Snapshots that nothing else needs, forgotten with it or by themselves.
     pub snapshots: Vec<SessionId>,
     /// Snapshots of the point that stay: another point names them, or they are their system's newest,
-    /// which the next capture builds on.
+    /// which the next capture builds on, or a hold covers them.
     pub kept: Vec<SessionId>,
     /// How many points of the site remain.
     pub points_left: usize,
@@ -30,7 +31,7 @@ pub struct Forgotten {
 /// snapshots that nothing else needs.
 ///
 /// # Errors
-/// `NotFound` where there is none; `Denied` where the point is pinned; `Conflict` where points name the
+/// `NotFound` where there is none; `Denied` where the point is pinned or held; `Conflict` where points name the
 /// snapshot; `Invalid` where one system's state is not named by its own snapshot; those of the store.
 pub async fn forget(
     repository: &Repository,
@@ -64,6 +65,10 @@ async fn forget_point(
         return Err(Error::new(ErrorKind::Denied, "forget point", point.id.short())
             .detail(format!("it is pinned{note}")));
     }
+    let holds = repository.holds(context.clock.now()).await?;
+    if let Some(hold) = holds.on_point(&point.id) {
+        return Err(hold.in_the_way(point.id.short()));
+    }
     let mut others = repository.newest_points(&point.id.site, usize::MAX).await?;
     others.retain(|other| other.id != point.id);
     let mut newest = BTreeMap::new();
@@ -73,7 +78,7 @@ async fn forget_point(
             newest.insert(id.stream.clone(), snapshot.id);
         }
     }
-    let (snapshots, kept) = divide(point, &others, &newest);
+    let (snapshots, kept) = divide(point, &others, &newest, &holds);
     // The point first: it may not name what is gone.
     repository.forget_point(&point.id, context).await?;
     for id in &snapshots {
@@ -87,15 +92,16 @@ async fn forget_point(
     Ok(Forgotten { point: Some(point.id.clone()), snapshots, kept, points_left })
 }
 
-/// Divides a point's snapshots into those that nothing else needs and those that stay.
+/// Divides a point's snapshots into those that nothing else needs or holds and those that stay.
 fn divide(
     point: &Point,
     others: &[Point],
     newest: &BTreeMap<StreamName, SessionId>,
+    holds: &Holds,
 ) -> (Vec<SessionId>, Vec<SessionId>) {
     let needed: BTreeSet<&SessionId> =
         others.iter().flat_map(named).chain(newest.values()).collect();
-    named(point).cloned().partition(|id| !needed.contains(id))
+    named(point).cloned().partition(|id| !needed.contains(id) && holds.on_snapshot(id).is_none())
 }
 
 /// Lists the snapshots that a point names.
@@ -138,8 +144,9 @@ async fn forget_snapshot(
 #[cfg(test)]
 mod tests {
     use model::{Position, Timestamp};
+    use repository::hold::{Hold, HoldRequest, HoldScope};
     use repository::point::PointEntry;
-    use repository::types::{Number, WriterId};
+    use repository::types::{HoldId, Number, WriterId};
 
     use super::*;
 
@@ -188,8 +195,22 @@ mod tests {
     fn snapshots_go_with_a_point_unless_something_needs_them() {
         let newest = ["a#9", "b#2"].map(session).map(|id| (id.stream.clone(), id)).into();
         let others = [point(2, "a#3 c#1"), point(3, "a#4")];
-        let (gone, kept) = divide(&point(1, "a#2 b#2 c#1"), &others, &newest);
-        assert_eq!(gone, [session("a#2")]);
-        assert_eq!(kept, [session("b#2"), session("c#1")]);
+        let held = Hold {
+            id: HoldId([1; 16]),
+            request: HoldRequest {
+                scope: HoldScope::Snapshot(session("d#1")),
+                snapshots: Vec::new(),
+                who: "somebody".to_owned(),
+                why: "a reason".to_owned(),
+                until: None,
+            },
+            writer: WriterId([0; 16]),
+            at: Timestamp::default(),
+            release: None,
+        };
+        let holds = Holds::in_force(vec![held], Timestamp::default());
+        let (gone, kept) = divide(&point(1, "a#2 b#2 c#1 d#1 d#0"), &others, &newest, &holds);
+        assert_eq!(gone, [session("a#2"), session("d#0")]);
+        assert_eq!(kept, [session("b#2"), session("c#1"), session("d#1")]);
     }
 }

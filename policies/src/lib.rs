@@ -22,5 +22,5 @@ pub use error::PolicyError;
 pub use policy::{CommandPolicy, FilesPolicy, KeySource, Policy, RepositoryPolicy};
 pub use selector::{ID_PREFIX_LENGTH_MIN, Selector, When, check_tag};
 pub use template::render;
-pub use time::{describe_time, parse_time, show_time, to_jiff};
+pub use time::{describe_time, parse_time, parse_time_ahead, show_time, to_jiff};
 pub use units::{parse_bytes, parse_duration, show_bytes, show_duration};

@@ -80,6 +80,10 @@ pub enum KeySource {
     PassphraseCommand(Vec<String>),
     /// An environment variable that holds the passphrase.
     PassphraseEnvironment(String),
+    /// The identity of a recipient.
+    IdentityFile(PathBuf),
+    /// Files with recovery shares. Never in a policy: who keeps them together has not split anything.
+    ShareFiles(Vec<PathBuf>),
 }
 
 impl Policy {
@@ -257,6 +261,9 @@ impl Checker<'_> {
         if let Some(path) = &raw.key_file {
             sources.push((path.span(), KeySource::KeyFile(self.absolute_path(path)?)));
         }
+        if let Some(path) = &raw.identity_file {
+            sources.push((path.span(), KeySource::IdentityFile(self.absolute_path(path)?)));
+        }
         if let Some(path) = &raw.passphrase_file {
             sources.push((path.span(), KeySource::PassphraseFile(self.absolute_path(path)?)));
         }
@@ -270,7 +277,7 @@ impl Checker<'_> {
         if let Some((span, _)) = sources.get(1) {
             let message = "a repository has one key source, this is a second one";
             return Err(self.fault(span.clone(), message).advice(
-                "keep one of key_file, passphrase_file, passphrase_command, passphrase_env",
+                "keep one of key_file, identity_file, passphrase_file, passphrase_command, passphrase_env",
             ));
         }
         Ok(RepositoryPolicy { url, key: sources.pop().map(|(_, source)| source) })
@@ -449,7 +456,7 @@ passphrase_command = ["pass", "show", "lifeboat"]
         check(
             "key_file = \"/etc/lifeboat/prod.key\"",
             "key_file = \"/k\"\npassphrase_env = \"PASS\"",
-            "line 21, column 18: a repository has one key source, this is a second one (keep one of key_file, passphrase_file, passphrase_command, passphrase_env)",
+            "line 21, column 18: a repository has one key source, this is a second one (keep one of key_file, identity_file, passphrase_file, passphrase_command, passphrase_env)",
         );
         check(
             "paths = [\"/home\"]",

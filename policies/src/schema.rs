@@ -48,6 +48,7 @@ pub(crate) struct RawCommand {
 pub(crate) struct RawRepository {
     pub url: Spanned<String>,
     pub key_file: Option<Spanned<String>>,
+    pub identity_file: Option<Spanned<String>>,
     pub passphrase_file: Option<Spanned<String>>,
     pub passphrase_command: Option<Spanned<Vec<String>>>,
     pub passphrase_env: Option<Spanned<String>>,

@@ -68,6 +68,11 @@ fn push_repository(text: &mut String, repository: &RepositoryPolicy) {
             push(text, "passphrase_command", &quote_list(words));
         }
         Some(KeySource::PassphraseEnvironment(name)) => push(text, "passphrase_env", &quote(name)),
+        Some(KeySource::IdentityFile(path)) => {
+            push(text, "identity_file", &quote(&path.to_string_lossy()));
+        }
+        // A policy has no place for them, on purpose.
+        Some(KeySource::ShareFiles(_)) => {}
     }
 }
 
@@ -128,6 +133,7 @@ mod tests {
             "[a-z]{1,9}".prop_map(|p| Some(KeySource::PassphraseFile(format!("/{p}").into()))),
             words().prop_map(|words| Some(KeySource::PassphraseCommand(words))),
             "[A-Z_]{1,9}".prop_map(|name| Some(KeySource::PassphraseEnvironment(name))),
+            "[a-z]{1,9}".prop_map(|p| Some(KeySource::IdentityFile(format!("/{p}").into()))),
         ]
     }
 

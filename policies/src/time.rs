@@ -33,6 +33,30 @@ pub fn parse_time(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Timesta
     )
 }
 
+/// Reads a time to come: as [`parse_time`] reads times, or how far ahead it is (`90 days`, `1y 6mo`).
+///
+/// # Errors
+/// `Invalid` where it is no time, or lies in the past.
+pub fn parse_time_ahead(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Timestamp> {
+    let refuse =
+        |why: String| Error::new(ErrorKind::Invalid, ACTION, format!("{text:?}")).detail(why);
+    let local_now = to_jiff(now).to_zoned_datetime(zone.clone());
+    let trimmed = text.trim();
+    let ahead = match read_age(trimmed).filter(|_| !trimmed.ends_with("ago")) {
+        Some(span) => local_now.checked_add(span).ok(),
+        None => read(trimmed, &local_now),
+    };
+    let time = ahead.ok_or_else(|| {
+        refuse("write it like 2030-12-31, 2030-12-31T10:31:00Z or \"90 days\"".to_owned())
+    })?;
+    if time.timestamp() <= local_now.timestamp() {
+        return Err(refuse(format!("{} is in the past", describe(&time))));
+    }
+    i64::try_from(time.timestamp().as_nanosecond())
+        .map(|unix_ns| Timestamp { unix_ns })
+        .map_err(|_| refuse("after the year 2261".to_owned()))
+}
+
 fn read(text: &str, now: &ZonedDateTime) -> Option<ZonedDateTime> {
     let zone = now.time_zone().clone();
     // Ages come first and hold no colon, so that 10:31:00 is a time of day and not an age.
@@ -203,6 +227,26 @@ mod tests {
             let time = Timestamp::from_unix_seconds(seconds);
             let read = parse_time(&show_time(time, &TimeZone::UTC), NOW, &TimeZone::UTC);
             prop_assert_eq!(read.ok(), Some(time));
+        }
+    }
+
+    #[test]
+    fn times_to_come_are_read_and_others_refused() {
+        let zone = TimeZone::UTC;
+        let now = parse_time("2026-11-22T10:31:00Z", Timestamp { unix_ns: i64::MAX }, &zone);
+        let now = now.expect("a time");
+        for (text, expected) in [
+            ("90 days", "2027-02-20 10:31:00"),
+            ("1y", "2027-11-22 10:31:00"),
+            ("2030-12-31", "2030-12-31 00:00:00"),
+            ("2030-12-31T01:02:03Z", "2030-12-31 01:02:03"),
+        ] {
+            let time = parse_time_ahead(text, now, &zone).expect(text);
+            assert_eq!(show_time(time, &zone), expected, "{text}");
+        }
+        for text in ["", "never", "yesterday", "90 days ago", "2026-11-22", "9999-01-01", "0s"] {
+            let error = parse_time_ahead(text, now, &zone).expect_err(text);
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{text}");
         }
     }
 }

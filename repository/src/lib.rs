@@ -10,6 +10,7 @@ pub mod crypto;
 pub mod format;
 pub mod gc;
 pub mod heartbeat;
+pub mod hold;
 pub mod index;
 pub mod log;
 pub mod mark;

@@ -32,6 +32,14 @@ pub fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     Some(bytes)
 }
 
+/// Hashes bytes with SHA-256, for what people check with common tools. Nothing in a repository uses it.
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+    let mut hash = [0; 32];
+    hash.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
+    hash
+}
+
 macro_rules! byte_id {
     ($(#[$doc:meta])* $type:ident, $length:literal, $what:literal) => {
         $(#[$doc])*
@@ -81,6 +89,11 @@ byte_id! {
 byte_id! {
     /// Names a writer: the id of the key slot that it opened the repository with.
     WriterId, 16, "read writer id"
+}
+
+byte_id! {
+    /// Names a hold. Random, made with it.
+    HoldId, 16, "read hold id"
 }
 
 /// One system of one site: the stream of its snapshots and logs.

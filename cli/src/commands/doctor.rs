@@ -7,7 +7,7 @@ use app::settings::{PolicyUse, Settings};
 use model::{Error, ErrorKind, Result, Timestamp};
 use policies::{show_bytes, show_duration};
 use repository::Repository;
-use repository::crypto::Unlock;
+use repository::crypto::{KeyRole, Unlock};
 use repository::store::{Attach, Store};
 use serde_json::json;
 
@@ -19,6 +19,8 @@ use crate::table::counted;
 
 /// Clocks that disagree by more make points suspect.
 const CLOCKS_APART_MAX: Duration = Duration::from_secs(60);
+/// A key that nobody has tried for longer may be lost without anybody knowing.
+const TESTED_WITHIN: Duration = Duration::from_secs(90 * 24 * 3600);
 /// How many points of a site are looked at to find a complete one.
 const POINTS_LOOKED_AT: usize = 100;
 
@@ -238,13 +240,9 @@ async fn check_repository(
         checks.add("key", Verdict::Good, format!("key {} opens it", slot.id));
     }
     if let Some(slots) = checks.keep("keys", repository.slots().await) {
-        let (verdict, detail) = match slots.len() {
-            1 => (
-                Verdict::Doubtful,
-                "one key only: add a second and keep it elsewhere (`lifeboat key add`)".to_owned(),
-            ),
-            many => (Verdict::Good, format!("{many} keys open it")),
-        };
+        let full = slots.iter().filter(|slot| slot.role == KeyRole::Full);
+        let tests: Vec<_> = full.map(|slot| slot.tested).collect();
+        let (verdict, detail) = judge_keys(&tests, run.now());
         checks.add("keys", verdict, detail);
     }
     let sites = match settings.site() {
@@ -260,6 +258,23 @@ async fn check_repository(
             checks.add("points", verdict, format!("{site}: {detail}"));
         }
     }
+}
+
+/// Judges the keys by when each was last proven to open the repository. Two slots never have one secret:
+/// adding such a one is refused.
+fn judge_keys(tested: &[Option<Timestamp>], now: Timestamp) -> (Verdict, String) {
+    if tested.len() < 2 {
+        let why = "one key only: add a second and keep it elsewhere (`lifeboat key add`)";
+        return (Verdict::Doubtful, why.to_owned());
+    }
+    let lately = tested.iter().flatten().filter(|at| now.since(**at) <= TESTED_WITHIN).count();
+    if lately == 0 {
+        let why =
+            "none was tested in the last 90 days: try each where it is kept (`lifeboat key test`)";
+        return (Verdict::Doubtful, format!("{} keys, {why}", tested.len()));
+    }
+    let detail = format!("{} keys open it, {lately} tested in the last 90 days", tested.len());
+    (Verdict::Good, detail)
 }
 
 /// Judges the newest points of a site: when the reading of each ended, and whether it is complete.
@@ -310,6 +325,22 @@ mod tests {
         assert_eq!(judge_clocks(at(100), at(162), at(101)).0, Verdict::Bad);
         // A slow answer is not a wrong clock.
         assert_eq!(judge_clocks(at(100), at(350), at(400)).0, Verdict::Good);
+    }
+
+    #[test]
+    fn keys_are_to_be_two_and_tried() {
+        let at = |days: i64| Some(Timestamp::from_unix_seconds(days * 24 * 3600));
+        let now = Timestamp::from_unix_seconds(1000 * 24 * 3600);
+        for (tested, verdict, words) in [
+            (&[][..], Verdict::Doubtful, "one key only"),
+            (&[at(999)], Verdict::Doubtful, "one key only"),
+            (&[None, None], Verdict::Doubtful, "2 keys, none was tested"),
+            (&[None, at(909)], Verdict::Doubtful, "2 keys, none was tested"),
+            (&[None, at(910)], Verdict::Good, "2 keys open it, 1 tested"),
+        ] {
+            let (found, detail) = judge_keys(tested, now);
+            assert!(found == verdict && detail.starts_with(words), "{tested:?}: {detail}");
+        }
     }
 
     #[test]

@@ -145,6 +145,10 @@ impl Args {
             let made = Some(path.clone());
             return Ok(NewKey { unlock: Unlock::KeyFile(key), source: Some(source), made });
         }
+        if matches!(source, KeySource::ShareFiles(_)) {
+            let why = "shares are added to a repository that is there: `lifeboat key add --shares`";
+            return Err(refuse("choose key source", "", why));
+        }
         let key = keys::fetch(&source, &run.environment)?;
         key.warning.iter().for_each(|warning| run.progress.warn(warning));
         Ok(NewKey { unlock: key.unlock, source: Some(source), made: None })

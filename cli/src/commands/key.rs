@@ -1,11 +1,13 @@
 //! `lifeboat key`: who can open the repository.
 
+mod add;
+
 use std::path::PathBuf;
 
-use app::keys;
 use model::Result;
 use policies::{KeySource, show_time};
-use repository::crypto::{KeyFile, PassphraseCost, Unlock};
+use repository::crypto::{Identity, KeyRole, Recipient};
+use repository::types::hex;
 use repository::{Repository, SlotInfo, SlotKind};
 use serde_json::{Value, json};
 
@@ -25,17 +27,7 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Action {
     /// Let another key open the repository; without a flag a new passphrase is asked for
-    Add {
-        /// A key file, made where it is missing
-        #[arg(long, value_name = "FILE", conflicts_with = "new_passphrase_file")]
-        new_key_file: Option<PathBuf>,
-        /// A file whose first line is the new passphrase
-        #[arg(long, value_name = "FILE")]
-        new_passphrase_file: Option<PathBuf>,
-        /// What people call it
-        #[arg(long, default_value = "")]
-        label: String,
-    },
+    Add(add::Args),
     /// List the keys
     List,
     /// Let a key no longer open the repository
@@ -43,8 +35,17 @@ enum Action {
         /// Its id, or the beginning of it
         id: String,
     },
-    /// Prove that a key opens the repository: the one given by --key-file and its like
+    /// Prove that a key opens the repository, and put that on record: the one given by --key-file,
+    /// --identity, --share-file and their like
     Test,
+    /// Make an identity and print its public key, for `key add --recipient`; needs no repository
+    NewRecipient {
+        /// Where the identity is kept: a new file that only its owner may read
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Print the public key of the identity given by --identity
+    Recipient,
 }
 
 impl Args {
@@ -53,59 +54,81 @@ impl Args {
     /// # Errors
     /// `WrongKey`, `NotFound`, `Invalid`; those of the repository.
     pub async fn run(&self, run: &Run) -> Result<Exit> {
-        let settings = run.settings()?;
-        let (action, slots) = match &self.action {
-            Action::Add { new_key_file, new_passphrase_file, label } => {
-                let repository = run.open(&settings).await?;
-                let unlock = new_key(new_key_file.as_ref(), new_passphrase_file.as_ref(), run)?;
-                let cost = PassphraseCost::DEFAULT;
-                let slot = repository.add_slot(&unlock, cost, label, &run.context).await?;
-                ("added", vec![slot])
+        match &self.action {
+            Action::Add(args) => args.run(run).await,
+            Action::List => {
+                let slots = run.open(&run.settings()?).await?.slots().await?;
+                show(&slots, run)
             }
-            Action::List => ("", run.open(&settings).await?.slots().await?),
             Action::Remove { id } => {
-                let repository = run.open(&settings).await?;
-                ("removed", vec![remove(&repository, id, run).await?])
+                let repository = run.open(&run.settings()?).await?;
+                let slot = remove(&repository, id, run).await?;
+                show_one("removed", &slot, run)
             }
-            Action::Test => {
-                let unlock = run.key(&settings)?;
-                let repository = app::repositories::open(&settings, &unlock, &run.context).await?;
-                ("opens the repository:", vec![repository.test_slot(&unlock).await?])
+            Action::Test => test(run).await,
+            Action::NewRecipient { out } => {
+                let path = run.environment.absolute(out);
+                let identity = Identity::generate(run.context.entropy.as_ref())?;
+                identity.save(&path)?;
+                let place = path.display();
+                run.progress.note(&format!(
+                    "the identity {} is in {place}; its public key, for `key add --recipient`, is:",
+                    identity.recipient().fingerprint()
+                ));
+                show_recipient(identity.recipient(), run)
             }
-        };
-        let text = || match slots.as_slice() {
-            [slot] if !action.is_empty() => {
-                format!("{action} {}\n", slot_cells(slot, run).join("  ").trim_end())
+            Action::Recipient => {
+                let settings = run.settings()?;
+                let Some(KeySource::IdentityFile(path)) = &settings.key else {
+                    return Err(refuse("print recipient", "", "name an identity with --identity"));
+                };
+                show_recipient(Identity::load(path)?.recipient(), run)
             }
-            slots => {
-                let header = ["ID", "KIND", "CREATED", "LABEL"].map(str::to_owned).to_vec();
-                let rows = slots.iter().map(|slot| slot_cells(slot, run));
-                lay_out(&std::iter::once(header).chain(rows).collect::<Vec<_>>(), &[])
-            }
-        };
-        run.output
-            .result(text, || json!({ "keys": slots.iter().map(slot_value).collect::<Vec<_>>() }))?;
-        Ok(Exit::Done)
+        }
     }
 }
 
-fn new_key(file: Option<&PathBuf>, passphrase: Option<&PathBuf>, run: &Run) -> Result<Unlock> {
-    if let Some(path) = file {
-        let path = run.environment.absolute(path);
-        if path.exists() {
-            return KeyFile::load(&path).map(Unlock::KeyFile);
+async fn test(run: &Run) -> Result<Exit> {
+    let settings = run.settings()?;
+    let unlock = run.key(&settings)?;
+    let repository = app::repositories::open(&settings, &unlock, &run.context).await?;
+    let slot = repository.test_slot(&unlock).await?;
+    let tested = match repository.record_slot_test(&run.context).await {
+        Ok(at) => Some(at),
+        // It is proven all the same: a key may be tried where nothing may be written.
+        Err(error) => {
+            let chain = error.chain();
+            run.progress.warn(&format!("the test could not be put on record: {chain}"));
+            None
         }
-        let key = KeyFile::generate(run.context.entropy.as_ref());
-        key.save(&path)?;
-        return Ok(Unlock::KeyFile(key));
-    }
-    match passphrase {
-        Some(path) => {
-            let source = KeySource::PassphraseFile(run.environment.absolute(path));
-            keys::fetch(&source, &run.environment).map(|key| key.unlock)
-        }
-        None => keys::ask("A new passphrase", true),
-    }
+    };
+    show_one("opens the repository:", &SlotInfo { tested, ..slot }, run)
+}
+
+fn show_recipient(recipient: &Recipient, run: &Run) -> Result<Exit> {
+    let value =
+        || json!({ "recipient": recipient.to_string(), "fingerprint": recipient.fingerprint() });
+    run.output.result(|| format!("{recipient}\n"), value)?;
+    Ok(Exit::Done)
+}
+
+fn show(slots: &[SlotInfo], run: &Run) -> Result<Exit> {
+    let text = || {
+        let header = ["ID", "KIND", "CREATED", "TESTED", "LABEL"].map(str::to_owned).to_vec();
+        let rows = slots.iter().map(|slot| cells(slot, run));
+        lay_out(&std::iter::once(header).chain(rows).collect::<Vec<_>>(), &[])
+    };
+    let value = || json!({ "keys": slots.iter().map(slot_value).collect::<Vec<_>>() });
+    run.output.result(text, value)?;
+    Ok(Exit::Done)
+}
+
+fn show_one(action: &str, slot: &SlotInfo, run: &Run) -> Result<Exit> {
+    let label = slot.label.as_deref().filter(|label| !label.is_empty());
+    let label = label.map(|label| format!("  {}", names::escape(label.as_bytes())));
+    let text = || format!("{action} {}  {}{}\n", slot.id, kind(slot), label.unwrap_or_default());
+    run.output.result(text, || json!({ "keys": [slot_value(slot)] }))?;
+    Ok(Exit::Done)
 }
 
 async fn remove(repository: &Repository, id: &str, run: &Run) -> Result<SlotInfo> {
@@ -126,27 +149,54 @@ async fn remove(repository: &Repository, id: &str, run: &Run) -> Result<SlotInfo
     Ok((*slot).clone())
 }
 
-fn kind(slot: &SlotInfo) -> &'static str {
-    match slot.kind {
-        SlotKind::Passphrase(_) => "passphrase",
-        SlotKind::KeyFile => "key-file",
+/// Says what a slot opens with, as people read it.
+pub(super) fn kind(slot: &SlotInfo) -> String {
+    let kind = match slot.kind {
+        SlotKind::Shares { threshold, count } => format!("shares {threshold}/{count}"),
+        _ => kind_name(slot).to_owned(),
+    };
+    match slot.role {
+        KeyRole::Full => kind,
+        KeyRole::Collector => format!("{kind} (collector)"),
     }
 }
 
-fn slot_cells(slot: &SlotInfo, run: &Run) -> Vec<String> {
+fn kind_name(slot: &SlotInfo) -> &'static str {
+    match slot.kind {
+        SlotKind::Passphrase(_) => "passphrase",
+        SlotKind::KeyFile => "key-file",
+        SlotKind::Shares { .. } => "shares",
+        SlotKind::Recipient => "recipient",
+    }
+}
+
+fn cells(slot: &SlotInfo, run: &Run) -> Vec<String> {
     vec![
         slot.id.to_string(),
-        kind(slot).to_owned(),
+        kind(slot),
         slot.created.map_or_else(|| "-".to_owned(), |time| show_time(time, &run.zone)),
+        slot.tested.map_or_else(|| "never".to_owned(), |time| show_time(time, &run.zone)),
         names::escape(slot.label.as_deref().unwrap_or("-").as_bytes()),
     ]
 }
 
-fn slot_value(slot: &SlotInfo) -> Value {
-    json!({
+/// Describes a slot for programs.
+pub(super) fn slot_value(slot: &SlotInfo) -> Value {
+    let mut value = json!({
         "id": slot.id.to_string(),
-        "kind": kind(slot),
+        "kind": kind_name(slot),
         "label": slot.label,
         "created": slot.created.map(Run::utc),
-    })
+        "tested": slot.tested.map(Run::utc),
+        "recipient": slot.recipient.map(|id| hex(&id)),
+        "role": match slot.role {
+            KeyRole::Full => "full",
+            KeyRole::Collector => "collector",
+        },
+    });
+    if let SlotKind::Shares { threshold, count } = slot.kind {
+        value["threshold"] = threshold.into();
+        value["count"] = count.into();
+    }
+    value
 }

@@ -9,8 +9,10 @@ pub mod find;
 pub mod follow;
 pub mod forget;
 pub mod gc;
+pub mod hold;
 pub mod init;
 pub mod key;
+pub mod kit;
 pub mod ls;
 pub mod man;
 pub mod points;
@@ -77,8 +79,10 @@ async fn dispatch(command: &Command, run: &Run) -> Result<Exit> {
         Command::Recover(args) => Box::pin(args.run(run)).await,
         Command::Verify(args) => Box::pin(args.run(run)).await,
         Command::Forget(args) => Box::pin(args.run(run)).await,
+        Command::Hold(args) => Box::pin(args.run(run)).await,
         Command::Repo(args) => Box::pin(args.run(run)).await,
         Command::Key(args) => Box::pin(args.run(run)).await,
+        Command::Kit(args) => Box::pin(args.run(run)).await,
         Command::Doctor(args) => Box::pin(args.run(run)).await,
         Command::Completion(args) => args.run(),
         Command::Man(args) => args.run(),

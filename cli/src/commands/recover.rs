@@ -170,6 +170,13 @@ fn open_flags(url: &str, key: Option<&KeySource>) -> String {
             let words: Vec<_> = words.iter().map(|word| quote(word)).collect();
             format!(" --passphrase-command {}", quote(&words.join(" ")))
         }
+        Some(KeySource::IdentityFile(path)) => {
+            format!(" --identity {}", quote(&path.to_string_lossy()))
+        }
+        Some(KeySource::ShareFiles(paths)) => {
+            let flag = |path: &PathBuf| format!(" --share-file {}", quote(&path.to_string_lossy()));
+            paths.iter().map(flag).collect()
+        }
         // The variable is set already; a passphrase is asked for again.
         Some(KeySource::PassphraseEnvironment(_)) | None => String::new(),
     };
@@ -177,7 +184,7 @@ fn open_flags(url: &str, key: Option<&KeySource>) -> String {
 }
 
 /// Quotes a word for a shell where it has to be.
-fn quote(word: &str) -> String {
+pub(super) fn quote(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/:._-=+@%,~".contains(c);
     if !word.is_empty() && word.chars().all(is_plain) {
         return word.to_owned();

@@ -26,8 +26,9 @@ pub struct Cat {
 /// Opens the content of the item at the system's path.
 ///
 /// # Errors
-/// `NotFound` where nothing stands there; `Invalid` where it has no content; those of the store.
+/// `WrongKey` where the key gives no contents; `NotFound` where nothing stands there; `Invalid` where it has no content; those of the store.
 pub async fn cat(repository: &Repository, system: &ResolvedSystem) -> Result<Cat> {
+    repository.keys().check_full("read content")?;
     let key = system.stored(&system.path)?;
     let missing = |key: &ItemKey| {
         Error::new(ErrorKind::NotFound, "read item", as_path(&system.shown(key)))

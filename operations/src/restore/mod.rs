@@ -75,6 +75,7 @@ impl Job {
         context: &Context,
     ) -> Result<Arc<Self>> {
         context.check("restore")?;
+        repository.keys().check_full("restore")?;
         let keys = repository.domain(&system.snapshot.domain)?;
         let memory_bytes = usize::try_from(repository.options().memory_bytes).unwrap_or(usize::MAX);
         // Neighbours in the state are neighbours in the blocks: few are wanted again later.

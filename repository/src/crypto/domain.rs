@@ -20,7 +20,8 @@ pub struct DomainKeys(Arc<Keys>);
 
 struct Keys {
     name: String,
-    chunk_id: Secret,
+    /// None where only trees can be read.
+    chunk_id: Option<Secret>,
     node_id: Secret,
     split: Secret,
     gear_table: Zeroizing<[u64; 256]>,
@@ -41,7 +42,7 @@ impl DomainKeys {
         let cut = identity.derive("lifeboat 2026-11 cut table", input);
         Self(Arc::new(Keys {
             name: name.to_owned(),
-            chunk_id: identity.derive("lifeboat 2026-11 chunk id", input),
+            chunk_id: Some(identity.derive("lifeboat 2026-11 chunk id", input)),
             node_id: identity.derive("lifeboat 2026-11 node id", input),
             split: identity.derive("lifeboat 2026-11 node split", input),
             gear_table: expand_gear_table(&cut),
@@ -50,14 +51,29 @@ impl DomainKeys {
         }))
     }
 
+    /// Puts together what a role has that reads trees and no contents. What only writers of sessions use
+    /// (how content is cut, where nodes end) stays empty: no session begins without all keys.
+    pub(super) fn of_trees(name: &str, node_id: Secret, manifest: Sealer) -> Self {
+        Self(Arc::new(Keys {
+            name: name.to_owned(),
+            chunk_id: None,
+            node_id,
+            split: Secret::new([0; Secret::LENGTH]),
+            gear_table: Zeroizing::new([0; 256]),
+            data: Sealer::of_pairs([]),
+            manifest,
+        }))
+    }
+
     /// Returns the domain's name.
     pub fn name(&self) -> &str {
         &self.0.name
     }
 
-    /// Names a chunk by its content.
+    /// Names a chunk by its content. Without the key for it no content has the id that comes out.
     pub fn chunk_id(&self, content: &[u8]) -> ChunkId {
-        ChunkId(*blake3::keyed_hash(self.0.chunk_id.expose(), content).as_bytes())
+        let Some(key) = &self.0.chunk_id else { return ChunkId([0; 32]) };
+        ChunkId(*blake3::keyed_hash(key.expose(), content).as_bytes())
     }
 
     /// Names a tree node by its logical part.

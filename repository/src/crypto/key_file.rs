@@ -49,11 +49,7 @@ impl KeyFile {
     pub fn save(&self, path: &Path) -> Result<()> {
         let key = Zeroizing::new(hex(self.secret.expose()));
         let text = Zeroizing::new(format!("{TITLE}\nslot {}\nkey {}\n", self.slot, key.as_str()));
-        let written = create_private(path).and_then(|mut file| {
-            file.write_all(text.as_bytes())?;
-            file.sync_all()
-        });
-        written.map_err(|error| file_error("create key file", path, error))
+        save_text("create key file", path, &text)
     }
 
     /// Reads a key file.
@@ -61,10 +57,7 @@ impl KeyFile {
     /// # Errors
     /// `NotFound`, `Denied`; `Invalid` where it is no key file.
     pub fn load(path: &Path) -> Result<Self> {
-        let mut text = Zeroizing::new(String::new());
-        File::open(path)
-            .and_then(|file| file.take(LENGTH_MAX).read_to_string(&mut text))
-            .map_err(|error| file_error("read key file", path, error))?;
+        let text = load_text("read key file", path, LENGTH_MAX)?;
         Self::from_text(&text).ok_or_else(|| {
             Error::new(ErrorKind::Invalid, "read key file", path.display().to_string())
                 .detail("it is not a key file of lifeboat")
@@ -77,10 +70,7 @@ impl KeyFile {
     /// # Errors
     /// `NotFound`, `Denied`.
     pub fn is_exposed(path: &Path) -> Result<bool> {
-        let metadata = std::fs::metadata(path);
-        metadata
-            .map(|metadata| is_open_to_others(&metadata))
-            .map_err(|error| file_error("look at key file", path, error))
+        is_open_to_others_at("look at key file", path)
     }
 
     fn from_text(text: &str) -> Option<Self> {
@@ -98,6 +88,44 @@ impl fmt::Debug for KeyFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "KeyFile({})", self.slot)
     }
+}
+
+/// Writes a secret text into a new file that only its owner may read.
+///
+/// # Errors
+/// `Conflict` where a file stands there; `Denied`, `Exhausted`, `NotFound`.
+pub(super) fn save_text(action: &'static str, path: &Path, text: &str) -> Result<()> {
+    let written = create_private(path).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    });
+    written.map_err(|error| file_error(action, path, error))
+}
+
+/// Reads a secret text; what is longer than it may be is cut off and then makes no sense.
+///
+/// # Errors
+/// `NotFound`, `Denied`, `Invalid`.
+pub(super) fn load_text(
+    action: &'static str,
+    path: &Path,
+    bytes_max: u64,
+) -> Result<Zeroizing<String>> {
+    // Reserved at once: growing would leave copies behind.
+    let mut text = Zeroizing::new(String::with_capacity(usize::try_from(bytes_max).unwrap_or(0)));
+    File::open(path)
+        .and_then(|file| file.take(bytes_max).read_to_string(&mut text))
+        .map_err(|error| file_error(action, path, error))?;
+    Ok(text)
+}
+
+/// Says whether others than its owner can read a file.
+///
+/// # Errors
+/// `NotFound`, `Denied`.
+pub(super) fn is_open_to_others_at(action: &'static str, path: &Path) -> Result<bool> {
+    let metadata = std::fs::metadata(path).map_err(|error| file_error(action, path, error))?;
+    Ok(is_open_to_others(&metadata))
 }
 
 fn file_error(action: &'static str, path: &Path, error: io::Error) -> Error {

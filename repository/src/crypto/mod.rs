@@ -8,18 +8,23 @@
 mod domain;
 mod key_file;
 mod passphrase;
+mod recipient;
 mod ring;
 mod seal;
 mod secret;
+mod shares;
 mod sign;
 mod slot;
 
 pub use domain::{DEFAULT_DOMAIN, DomainKeys};
 pub use key_file::KeyFile;
 pub use passphrase::{Passphrase, PassphraseCost};
-pub use ring::KeyRing;
+pub(crate) use recipient::Encapsulated;
+pub use recipient::{Identity, Recipient};
+pub use ring::{KeyRing, KeyRole};
 pub use seal::{Sealer, Siv, TAG_BYTES};
 pub use secret::Secret;
+pub use shares::{Share, ShareSet};
 pub use sign::{PublicKey, Signer};
 pub use slot::Unlock;
 pub(crate) use slot::{SlotBinding, SlotLock, Wrapped};

@@ -1,8 +1,10 @@
 //! The key ring: what a key slot wraps, and all that follows from it.
 //!
 //! Encoding: `count u16`, then per entry
-//! `purpose u8 | epoch u16 | domain length u8 | domain | key 32 bytes`, little-endian.
+//! `purpose u8 | epoch u16 | domain length u8 | domain | key 32 bytes`, little-endian. A full ring has the
+//! roots; a narrower role has some of what is derived from them, and no way back.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -16,7 +18,7 @@ const ENTRIES_MAX: usize = 4096;
 const DOMAIN_LENGTH_MAX: usize = 64;
 const FIRST_EPOCH: u16 = 1;
 
-/// What an entry of a key ring is for. Narrower roles will add purposes.
+/// What an entry of a key ring is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 enum Purpose {
@@ -24,6 +26,35 @@ enum Purpose {
     Root = 1,
     /// The seed of the slot's own signing key.
     Writer = 2,
+    /// The first key of the pair that seals small objects.
+    ObjectSiv = 3,
+    /// The second one.
+    ObjectSeal = 4,
+    /// Names the tree nodes of a domain.
+    NodeId = 5,
+    /// The first key of the pair that seals the tree nodes of a domain.
+    ManifestSiv = 6,
+    /// The second one.
+    ManifestSeal = 7,
+}
+
+/// What a key slot lets its holder do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyRole {
+    /// Everything.
+    Full,
+    /// See names, trees and all small objects, sign with its own key; no contents, no sessions, no further
+    /// keys: enough to find out what is not needed any more.
+    Collector,
+}
+
+/// A key of a ring that is narrower than all, as encoded.
+#[derive(Clone)]
+struct Part {
+    purpose: u8,
+    epoch: u16,
+    domain: String,
+    secret: Secret,
 }
 
 /// All keys that a slot gives. Cheap to clone; nothing of it is ever shown.
@@ -32,12 +63,14 @@ pub struct KeyRing(Arc<Ring>);
 
 struct Ring {
     repository: RepositoryId,
-    /// Ascending by epoch, never empty; the first is the identity root.
+    /// Ascending by epoch; the first is the identity root. Empty in a narrower role.
     roots: Vec<(u16, Secret)>,
+    /// What a narrower role has instead.
+    parts: Vec<Part>,
     writer_seed: Secret,
     objects: Sealer,
     signer: Signer,
-    authority: Signer,
+    authority: Option<Signer>,
 }
 
 impl KeyRing {
@@ -57,9 +90,93 @@ impl KeyRing {
     /// Makes the key ring of a further writer: the same roots, a signing key of its own.
     ///
     /// # Errors
-    /// `Internal` where a key cannot be made.
+    /// `WrongKey` where this ring is not full; `Internal` where a key cannot be made.
     pub fn for_writer(&self, writer: WriterId, entropy: &dyn Entropy) -> Result<Self> {
+        self.check_full("make keys of a writer")?;
         Self::new(self.0.repository, writer, self.0.roots.clone(), Secret::generate(entropy))
+    }
+
+    /// Makes the key ring of a collector that sees the trees of these domains.
+    ///
+    /// # Errors
+    /// `WrongKey` where this ring is not full; `Invalid` where a domain's name is too long; `Internal` where
+    /// a key cannot be made.
+    pub fn for_collector(
+        &self,
+        writer: WriterId,
+        domains: &BTreeSet<String>,
+        entropy: &dyn Entropy,
+    ) -> Result<Self> {
+        self.check_full("make keys of a collector")?;
+        let fault = || Error::new(ErrorKind::Internal, "make keys of a collector", "");
+        let (_, identity) = self.0.roots.first().ok_or_else(fault)?;
+        let mut parts = Vec::new();
+        let mut add = |purpose: Purpose, epoch, domain: &str, secret| {
+            let domain = domain.to_owned();
+            parts.push(Part { purpose: purpose as u8, epoch, domain, secret });
+        };
+        for (epoch, root) in &self.0.roots {
+            let (siv, seal) = root.derive_pair("lifeboat 2026-11 object seal", b"");
+            add(Purpose::ObjectSiv, *epoch, "", siv);
+            add(Purpose::ObjectSeal, *epoch, "", seal);
+        }
+        for domain in domains {
+            check_domain(domain)?;
+            let input = domain.as_bytes();
+            let node_id = identity.derive("lifeboat 2026-11 node id", input);
+            add(Purpose::NodeId, 0, domain, node_id);
+            for (epoch, root) in &self.0.roots {
+                let (siv, seal) = root.derive_pair("lifeboat 2026-11 manifest seal", input);
+                add(Purpose::ManifestSiv, *epoch, domain, siv);
+                add(Purpose::ManifestSeal, *epoch, domain, seal);
+            }
+        }
+        if parts.len() >= ENTRIES_MAX {
+            return Err(fault().detail("there are too many domains"));
+        }
+        Self::of_parts(self.0.repository, writer, parts, Secret::generate(entropy))
+    }
+
+    fn of_parts(
+        repository: RepositoryId,
+        writer: WriterId,
+        parts: Vec<Part>,
+        writer_seed: Secret,
+    ) -> Result<Self> {
+        let unsupported = || {
+            Error::new(ErrorKind::Unsupported, "read key ring", "")
+                .detail("the key slot holds only a part of the keys")
+        };
+        let objects = pairs(&parts, Purpose::ObjectSiv, Purpose::ObjectSeal, "");
+        let objects = objects.filter(|pairs| !pairs.is_empty()).ok_or_else(unsupported)?;
+        let objects = Sealer::of_pairs(objects);
+        let signer = Signer::new(writer, &writer_seed)?;
+        let (roots, authority) = (Vec::new(), None);
+        let ring = Ring { repository, roots, parts, writer_seed, objects, signer, authority };
+        Ok(Self(Arc::new(ring)))
+    }
+
+    /// Says what its holder may do.
+    pub fn role(&self) -> KeyRole {
+        if self.0.roots.is_empty() { KeyRole::Collector } else { KeyRole::Full }
+    }
+
+    /// Refuses what only a full ring can do.
+    ///
+    /// # Errors
+    /// `WrongKey`: another key is asked for.
+    pub fn check_full(&self, action: &'static str) -> Result<()> {
+        match self.role() {
+            KeyRole::Full => Ok(()),
+            KeyRole::Collector => Err(Error::new(
+                ErrorKind::WrongKey,
+                action,
+                self.0.signer.writer().to_string(),
+            )
+            .detail(
+                "the key that opened the repository is that of a collector: names and trees only",
+            )),
+        }
     }
 
     fn new(
@@ -78,7 +195,9 @@ impl KeyRing {
             &identity.derive("lifeboat 2026-11 authority seed", b""),
         )?;
         let signer = Signer::new(writer, &writer_seed)?;
-        Ok(Self(Arc::new(Ring { repository, objects, signer, authority, writer_seed, roots })))
+        let (authority, parts) = (Some(authority), Vec::new());
+        let ring = Ring { repository, roots, parts, writer_seed, objects, signer, authority };
+        Ok(Self(Arc::new(ring)))
     }
 
     /// Says which repository the keys belong to.
@@ -89,16 +208,32 @@ impl KeyRing {
     /// Derives the keys of a domain.
     ///
     /// # Errors
-    /// `Invalid` where the name has over 64 bytes.
+    /// `Invalid` where the name has over 64 bytes; `WrongKey` where a narrower role has no key of it.
     pub fn domain(&self, name: &str) -> Result<DomainKeys> {
-        if name.len() > DOMAIN_LENGTH_MAX {
-            return Err(Error::new(ErrorKind::Invalid, "derive keys of domain", name)
-                .detail(format!("a domain's name has at most {DOMAIN_LENGTH_MAX} bytes")));
+        check_domain(name)?;
+        if self.role() == KeyRole::Collector {
+            return self.domain_of_parts(name);
         }
         let fault = || Error::new(ErrorKind::Internal, "derive keys of domain", name);
         let (_, identity) = self.0.roots.first().ok_or_else(fault)?;
         let ((epoch, root), older) = self.0.roots.split_last().ok_or_else(fault)?;
         Ok(DomainKeys::derive(identity, (*epoch, root), older, name))
+    }
+
+    fn domain_of_parts(&self, name: &str) -> Result<DomainKeys> {
+        let parts = &self.0.parts;
+        let is_node_id =
+            |part: &&Part| part.purpose == Purpose::NodeId as u8 && part.domain == name;
+        let node_id = parts.iter().find(is_node_id).map(|part| part.secret.clone());
+        let manifest = pairs(parts, Purpose::ManifestSiv, Purpose::ManifestSeal, name);
+        match (node_id, manifest) {
+            (Some(node_id), Some(manifest)) if !manifest.is_empty() => {
+                Ok(DomainKeys::of_trees(name, node_id, Sealer::of_pairs(manifest)))
+            }
+            _ => Err(Error::new(ErrorKind::WrongKey, "derive keys of domain", name).detail(
+                "the key that opened the repository is that of a collector, made before this domain",
+            )),
+        }
     }
 
     /// Returns what seals every small object.
@@ -111,23 +246,30 @@ impl KeyRing {
         &self.0.signer
     }
 
-    /// Returns what certifies writers.
-    pub fn authority(&self) -> &Signer {
-        &self.0.authority
+    /// Returns what certifies writers; none in a narrower role.
+    pub fn authority(&self) -> Option<&Signer> {
+        self.0.authority.as_ref()
     }
 
     /// Encodes the ring for a key slot.
     pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {
-        let entries = self.0.roots.iter().map(|(epoch, root)| (Purpose::Root, *epoch, root));
-        let entries = entries.chain([(Purpose::Writer, 0, &self.0.writer_seed)]);
+        let Ring { roots, parts, writer_seed, .. } = &*self.0;
+        let roots = roots.iter().map(|(epoch, root)| (Purpose::Root as u8, *epoch, "", root));
+        let parts =
+            parts.iter().map(|part| (part.purpose, part.epoch, part.domain.as_str(), &part.secret));
+        let entries: Vec<_> =
+            roots.chain([(Purpose::Writer as u8, 0, "", writer_seed)]).chain(parts).collect();
         // Reserved at once: growing would leave copies behind.
-        let mut bytes = Zeroizing::new(Vec::with_capacity(2 + 36 * (self.0.roots.len() + 1)));
-        let count = u16::try_from(self.0.roots.len() + 1).unwrap_or(u16::MAX);
+        let length: usize = entries.iter().map(|(_, _, domain, _)| 36 + domain.len()).sum();
+        let mut bytes = Zeroizing::new(Vec::with_capacity(2 + length));
+        let count = u16::try_from(entries.len()).unwrap_or(u16::MAX);
         bytes.extend_from_slice(&count.to_le_bytes());
-        for (purpose, epoch, secret) in entries {
-            bytes.push(purpose as u8);
+        for (purpose, epoch, domain, secret) in entries {
+            bytes.push(purpose);
             bytes.extend_from_slice(&epoch.to_le_bytes());
-            bytes.push(0);
+            // A domain's name has at most 64 bytes.
+            bytes.push(u8::try_from(domain.len()).unwrap_or(u8::MAX));
+            bytes.extend_from_slice(domain.as_bytes());
             bytes.extend_from_slice(secret.expose());
         }
         bytes
@@ -142,6 +284,7 @@ impl KeyRing {
         let (count, mut rest) = bytes.split_first_chunk().ok_or_else(corrupt)?;
         let count = usize::from(u16::from_le_bytes(*count));
         let (mut roots, mut seed) = (Vec::<(u16, Secret)>::new(), None);
+        let mut parts = Vec::new();
         for _ in 0..count.min(ENTRIES_MAX) {
             let (entry, tail) = split_entry(rest).ok_or_else(corrupt)?;
             rest = tail;
@@ -151,6 +294,7 @@ impl KeyRing {
                 }
                 2 if seed.is_none() => seed = Some(entry.secret),
                 1 | 2 => return Err(corrupt()),
+                3..=7 => parts.push(entry),
                 // A purpose of a later version: what it gives, this version does not use.
                 _ => {}
             }
@@ -160,7 +304,8 @@ impl KeyRing {
         }
         match seed {
             Some(seed) if !roots.is_empty() => Self::new(repository, writer, roots, seed),
-            _ => Err(Error::new(ErrorKind::Unsupported, "read key ring", "")
+            Some(seed) => Self::of_parts(repository, writer, parts, seed),
+            None => Err(Error::new(ErrorKind::Unsupported, "read key ring", "")
                 .detail("the key slot holds only a part of the keys")),
         }
     }
@@ -172,18 +317,40 @@ impl fmt::Debug for KeyRing {
     }
 }
 
-struct Entry {
-    purpose: u8,
-    epoch: u16,
-    secret: Secret,
+fn check_domain(name: &str) -> Result<()> {
+    if name.len() <= DOMAIN_LENGTH_MAX {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Invalid, "derive keys of domain", name)
+        .detail(format!("a domain's name has at most {DOMAIN_LENGTH_MAX} bytes")))
 }
 
-fn split_entry(bytes: &[u8]) -> Option<(Entry, &[u8])> {
+/// Collects the pairs of a purpose and a domain, ascending by epoch; none where one is not whole.
+fn pairs(
+    parts: &[Part],
+    siv: Purpose,
+    seal: Purpose,
+    domain: &str,
+) -> Option<Vec<(u16, Secret, Secret)>> {
+    let of = |purpose: Purpose| -> BTreeMap<u16, &Secret> {
+        let fitting =
+            parts.iter().filter(move |part| part.purpose == purpose as u8 && part.domain == domain);
+        fitting.map(|part| (part.epoch, &part.secret)).collect()
+    };
+    let (sivs, seals) = (of(siv), of(seal));
+    let is_whole = sivs.keys().eq(seals.keys());
+    let pairs = sivs.into_iter().zip(seals.into_values());
+    is_whole.then(|| pairs.map(|((epoch, siv), seal)| (epoch, siv.clone(), seal.clone())).collect())
+}
+
+fn split_entry(bytes: &[u8]) -> Option<(Part, &[u8])> {
     let (&[purpose, epoch_low, epoch_high, domain_length], rest) = bytes.split_first_chunk()?;
-    let rest = rest.get(usize::from(domain_length)..)?;
+    let (domain, rest) = rest.split_at_checked(usize::from(domain_length))?;
+    // One that is no text belongs to no domain that could be asked for.
+    let domain = String::from_utf8_lossy(domain).into_owned();
     let (secret, rest) = rest.split_first_chunk()?;
     let epoch = u16::from_le_bytes([epoch_low, epoch_high]);
-    Some((Entry { purpose, epoch, secret: Secret::new(*secret) }, rest))
+    Some((Part { purpose, epoch, domain, secret: Secret::new(*secret) }, rest))
 }
 
 #[cfg(test)]
@@ -224,7 +391,7 @@ mod tests {
         let found = [
             summary(""),
             summary("hdfs"),
-            hex(&keys.authority().public_key().0),
+            hex(&keys.authority().expect("authority").public_key().0),
             hex(&keys.signer().public_key().0),
             hex(&keys.encode()),
         ];
@@ -260,7 +427,8 @@ mod tests {
         let (a, b) = (old.domain("").expect("domain"), new.domain("").expect("domain"));
         assert_eq!((a.chunk_id(b"x"), a.node_id(b"x")), (b.chunk_id(b"x"), b.node_id(b"x")));
         assert_eq!((a.gear_table(), a.split_hash(b"x")), (b.gear_table(), b.split_hash(b"x")));
-        assert_eq!(old.authority().public_key(), new.authority().public_key());
+        let authority = |keys: &KeyRing| keys.authority().map(Signer::public_key);
+        assert_eq!(authority(&old), authority(&new));
         assert_eq!((old.objects().epoch(), new.objects().epoch()), (1, 2));
 
         let mut text = b"x".to_vec();
@@ -277,9 +445,84 @@ mod tests {
         let second = first.for_writer(WriterId([2; 16]), &Repeatable::new(2)).expect("keys");
         assert_eq!(second.signer().writer(), WriterId([2; 16]));
         assert_ne!(first.signer().public_key(), second.signer().public_key());
-        assert_eq!(first.authority().public_key(), second.authority().public_key());
+        let authority = |keys: &KeyRing| keys.authority().map(Signer::public_key);
+        assert_eq!(authority(&first), authority(&second));
         let id = |keys: &KeyRing| keys.domain("").expect("domain").chunk_id(b"x");
         assert_eq!(id(&first), id(&second));
+    }
+
+    fn collector(keys: &KeyRing, domains: &[&str]) -> KeyRing {
+        let domains = domains.iter().map(|name| (*name).to_owned()).collect();
+        keys.for_collector(WriterId([3; 16]), &domains, &Repeatable::new(3)).expect("keys")
+    }
+
+    #[test]
+    fn a_collector_has_the_keys_of_trees_and_no_others() {
+        let full = ring(1);
+        let narrow = collector(&full, &["", "hdfs"]);
+        let encoded = narrow.encode();
+        let narrow = KeyRing::decode(full.repository(), WriterId([3; 16]), &encoded);
+        let narrow = narrow.expect("decode");
+        assert_eq!((full.role(), narrow.role()), (KeyRole::Full, KeyRole::Collector));
+        assert_eq!(narrow.encode(), encoded);
+        for name in ["", "hdfs"] {
+            let (all, some) =
+                (full.domain(name).expect("domain"), narrow.domain(name).expect("domain"));
+            assert_eq!(all.node_id(b"x"), some.node_id(b"x"));
+            let mut text = b"x".to_vec();
+            let siv = all.manifest().seal(b"", b"", &mut text, 0).expect("seal");
+            assert_eq!(some.manifest().open(1, b"", &siv, &mut text).expect("open"), b"x");
+            let mut text = b"x".to_vec();
+            let siv = all.data().seal(b"", b"", &mut text, 0).expect("seal");
+            let error = some.data().open(1, b"", &siv, &mut text).expect_err("no contents");
+            assert_eq!(error.kind(), ErrorKind::WrongKey);
+            let error = some.data().seal(b"", b"", &mut text, 0).expect_err("no contents");
+            assert_eq!(error.kind(), ErrorKind::WrongKey);
+            assert_ne!(all.chunk_id(b"x"), some.chunk_id(b"x"));
+        }
+        let mut text = b"x".to_vec();
+        let siv = full.objects().seal(b"", b"", &mut text, 0).expect("seal");
+        assert_eq!(narrow.objects().open(1, b"", &siv, &mut text).expect("open"), b"x");
+        assert_eq!(narrow.domain("later").expect_err("not given").kind(), ErrorKind::WrongKey);
+        assert!(narrow.authority().is_none());
+        let error = narrow.for_writer(WriterId([4; 16]), &Repeatable::new(4)).expect_err("narrow");
+        assert_eq!(error.kind(), ErrorKind::WrongKey);
+        // Nothing that is derived from the root for other uses, and not the root itself, is in it.
+        let (_, root) = &full.0.roots[0];
+        let mut others = vec![*root.expose()];
+        for (context, input) in [
+            ("lifeboat 2026-11 chunk id", &b""[..]),
+            ("lifeboat 2026-11 chunk id", b"hdfs"),
+            ("lifeboat 2026-11 cut table", b""),
+            ("lifeboat 2026-11 authority seed", b""),
+            ("lifeboat 2026-11 data seal", b""),
+        ] {
+            others.push(*root.derive(context, input).expose());
+        }
+        for secret in others {
+            assert!(!encoded.windows(32).any(|window| window == secret));
+        }
+    }
+
+    #[test]
+    fn golden_ring_of_a_collector() {
+        let encoded = collector(&ring(1), &["", "hdfs"]).encode();
+        assert_eq!(blake3::hash(&encoded).to_hex()[..32], *"33e6d0cf02007d40d45c1f0f9da13e31");
+    }
+
+    #[test]
+    fn a_collectors_ring_is_read_whole_or_not() {
+        let keys = ring(1);
+        let encoded = collector(&keys, &[""]).encode();
+        for length in 0..encoded.len() {
+            let cut = KeyRing::decode(keys.repository(), WriterId([3; 16]), &encoded[..length]);
+            assert_eq!(cut.expect_err("cut").kind(), ErrorKind::Corrupt, "{length}");
+        }
+        // Without the second key of a pair there is no pair.
+        let mut less = encoded.to_vec();
+        less[2 + 36 + 36] = 99;
+        let error = KeyRing::decode(keys.repository(), WriterId([3; 16]), &less);
+        assert_eq!(error.expect_err("half a pair").kind(), ErrorKind::Unsupported);
     }
 
     #[test]

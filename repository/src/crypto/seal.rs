@@ -39,7 +39,8 @@ struct EpochKeys {
 /// Seals and opens messages of one purpose in all key epochs. Cheap to clone.
 #[derive(Clone)]
 pub struct Sealer {
-    newest: Arc<EpochKeys>,
+    /// None where the key ring has no keys of the purpose.
+    newest: Option<Arc<EpochKeys>>,
     older: Arc<[EpochKeys]>,
 }
 
@@ -56,23 +57,33 @@ impl Sealer {
             EpochKeys { epoch, siv, seal }
         };
         Self {
-            newest: Arc::new(keys(newest.0, newest.1)),
+            newest: Some(Arc::new(keys(newest.0, newest.1))),
             older: older.iter().map(|(epoch, root)| keys(*epoch, root)).collect(),
         }
     }
 
-    /// Returns the key epoch of new seals.
+    /// Takes over pairs of keys that somebody else derived, ascending by epoch. Without any it seals and
+    /// opens nothing: the keys of a narrower role.
+    pub(super) fn of_pairs(pairs: impl IntoIterator<Item = (u16, Secret, Secret)>) -> Self {
+        let keys = pairs.into_iter().map(|(epoch, siv, seal)| EpochKeys { epoch, siv, seal });
+        let mut keys: Vec<_> = keys.collect();
+        let newest = keys.pop().map(Arc::new);
+        Self { newest, older: keys.into() }
+    }
+
+    /// Returns the key epoch of new seals; 0 where there is none.
     pub fn epoch(&self) -> u16 {
-        self.newest.epoch
+        self.newest.as_ref().map_or(0, |keys| keys.epoch)
     }
 
     /// Encrypts `buffer[from..]` in place and appends the tag of [`TAG_BYTES`]. `aad` says what the
     /// message is; `salt` tells messages apart that are to look unrelated though they are equal.
     ///
     /// # Errors
-    /// `Internal` where `from` lies behind the buffer's end.
+    /// `Internal` where `from` lies behind the buffer's end; `WrongKey` where the key ring has no keys of
+    /// this purpose.
     pub fn seal(&self, aad: &[u8], salt: &[u8], buffer: &mut Vec<u8>, from: usize) -> Result<Siv> {
-        let keys = &*self.newest;
+        let keys = self.newest.as_deref().ok_or_else(no_keys)?;
         let plaintext = buffer.get_mut(from..).ok_or_else(|| fault("seal"))?;
         let siv = siv_of(keys, aad, salt, plaintext);
         let tag = message_key(keys, &siv)?
@@ -117,7 +128,8 @@ impl Sealer {
     }
 
     fn keys_of(&self, epoch: u16) -> Result<&EpochKeys> {
-        std::iter::once(&*self.newest)
+        let newest = self.newest.as_deref().ok_or_else(no_keys)?;
+        std::iter::once(newest)
             .chain(self.older.iter())
             .find(|keys| keys.epoch == epoch)
             .ok_or_else(|| {
@@ -130,8 +142,13 @@ impl Sealer {
 
 impl fmt::Debug for Sealer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sealer").field("epoch", &self.newest.epoch).finish_non_exhaustive()
+        f.debug_struct("Sealer").field("epoch", &self.epoch()).finish_non_exhaustive()
     }
+}
+
+fn no_keys() -> Error {
+    Error::new(ErrorKind::WrongKey, "use keys for content", "")
+        .detail("the key that opened the repository gives names and trees, not contents")
 }
 
 fn siv_of(keys: &EpochKeys, aad: &[u8], salt: &[u8], plaintext: &[u8]) -> Siv {
@@ -260,7 +277,7 @@ mod tests {
         let sealer = sealer();
         let foreign = Siv([7; 32]);
         let mut text = b"forged".to_vec();
-        let tag = message_key(&sealer.newest, &foreign)
+        let tag = message_key(sealer.newest.as_deref().expect("keys"), &foreign)
             .expect("key")
             .seal_in_place_separate_tag(zero_nonce(), Aad::from(b"aad"), &mut text)
             .expect("seal");

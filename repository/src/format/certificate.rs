@@ -5,7 +5,7 @@ use prost::Message as _;
 
 use super::ObjectType;
 use super::envelope::{open_unverified, seal_signed_by};
-use crate::crypto::{KeyRing, PublicKey};
+use crate::crypto::{KeyRing, KeyRole, PublicKey};
 use crate::types::WriterId;
 
 /// The most bytes that a certificate may have.
@@ -28,6 +28,10 @@ pub struct Certificate {
     pub label: String,
     /// When it was issued, by the issuer's clock.
     pub created: Timestamp,
+    /// Which recipient its slot is for; none for slots of other kinds.
+    pub recipient: Option<[u8; 16]>,
+    /// What its slot lets its holder do.
+    pub role: KeyRole,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -40,6 +44,10 @@ struct Record {
     label: String,
     #[prost(sint64, tag = "4")]
     created_unix_ns: i64,
+    #[prost(bytes = "vec", tag = "5")]
+    recipient: Vec<u8>,
+    #[prost(uint32, tag = "6")]
+    role: u32,
 }
 
 impl Certificate {
@@ -58,17 +66,26 @@ impl Certificate {
     /// Signs and seals the certificate.
     ///
     /// # Errors
-    /// `Internal` where the cipher fails.
+    /// `WrongKey` where the keys cannot certify; `Internal` where the cipher fails.
     pub(crate) fn seal(&self, keys: &KeyRing) -> Result<Vec<u8>> {
         let record = Record {
             writer: self.writer.0.to_vec(),
             public_key: self.public_key.0.to_vec(),
             label: self.label.clone(),
             created_unix_ns: self.created.unix_ns,
+            recipient: self.recipient.map(Vec::from).unwrap_or_default(),
+            role: match self.role {
+                KeyRole::Full => 0,
+                KeyRole::Collector => 1,
+            },
         };
         let path = certificate_path(self.writer);
+        let authority = keys.authority().ok_or_else(|| {
+            Error::new(ErrorKind::WrongKey, "certify writer", self.writer.to_string())
+                .detail("the key that opened the repository is that of a collector")
+        })?;
         let body = record.encode_to_vec();
-        seal_signed_by(keys, keys.authority(), ObjectType::WriterCertificate, &path, body)
+        seal_signed_by(keys, authority, ObjectType::WriterCertificate, &path, body)
     }
 
     /// Opens and checks the certificate of a writer.
@@ -92,7 +109,13 @@ impl Certificate {
         }
         let public_key = PublicKey(record.public_key.try_into().map_err(|_| corrupt())?);
         let created = Timestamp { unix_ns: record.created_unix_ns };
-        Ok(Self { writer, public_key, label: record.label, created })
+        let recipient = match record.recipient.as_slice() {
+            [] => None,
+            id => Some(id.try_into().map_err(|_| corrupt())?),
+        };
+        // A role of a later version is not taken for all keys: what counts full slots counts on it.
+        let role = if record.role == 0 { KeyRole::Full } else { KeyRole::Collector };
+        Ok(Self { writer, public_key, label: record.label, created, recipient, role })
     }
 }
 
@@ -108,6 +131,8 @@ mod tests {
             public_key: PublicKey([2; 32]),
             label: "laptop".to_owned(),
             created: Timestamp::from_unix_seconds(1_764_000_000),
+            recipient: None,
+            role: KeyRole::Full,
         }
     }
 
@@ -119,7 +144,7 @@ mod tests {
             blake3::hash(&object).to_hex().as_str(),
             "2d4182aac2ead8df5641d3b9b058cff3a2cc1e243b90d0dd271c438f60b9254f"
         );
-        let authority = keys.authority().public_key();
+        let authority = keys.authority().expect("authority").public_key();
         let opened = Certificate::open(&keys, &authority, WriterId([1; 16]), &object);
         assert_eq!(opened.expect("open"), certificate());
     }
@@ -127,7 +152,7 @@ mod tests {
     #[test]
     fn only_the_authority_certifies_and_only_for_the_named_writer() {
         let keys = ring(1);
-        let authority = keys.authority().public_key();
+        let authority = keys.authority().expect("authority").public_key();
         let writer = WriterId([1; 16]);
         let path = certificate_path(writer);
         let body = |writer: WriterId| Record {
@@ -138,7 +163,9 @@ mod tests {
         let kind = ObjectType::WriterCertificate;
         let own = seal_signed(&keys, kind, &path, body(writer).encode_to_vec()).expect("seal");
         let others = body(WriterId([9; 16])).encode_to_vec();
-        let other = seal_signed_by(&keys, keys.authority(), kind, &path, others).expect("seal");
+        let other =
+            seal_signed_by(&keys, keys.authority().expect("authority"), kind, &path, others)
+                .expect("seal");
         for object in [own, other] {
             let error = Certificate::open(&keys, &authority, writer, &object).expect_err("forged");
             assert_eq!(error.kind(), ErrorKind::Corrupt);

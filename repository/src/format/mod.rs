@@ -59,6 +59,12 @@ pub enum ObjectType {
     GcOutcome = 18,
     /// `gc/…/done`.
     GcDone = 19,
+    /// `key-test/`: a key slot was tried.
+    KeyTest = 20,
+    /// `hold/`: something is kept whatever retention says.
+    Hold = 21,
+    /// `hold-release/`: it no longer is.
+    HoldRelease = 22,
 }
 
 /// What a reader must understand, by what it wants to do. Each bit is one feature; this version knows

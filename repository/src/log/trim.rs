@@ -23,7 +23,7 @@ struct TrimRecord {
 /// once.
 ///
 /// # Errors
-/// `Invalid` where it lies behind the log's end; those of the store.
+/// `Invalid` where it lies behind the log's end; `Denied` where a hold covers the log; those of the store.
 pub async fn trim_log(
     repository: &Repository,
     stream: &StreamName,
@@ -41,6 +41,9 @@ pub async fn trim_log(
     if oldest_needed > end.saturating_add(1) {
         return Err(Error::new(ErrorKind::Invalid, "trim log", stream.to_string())
             .detail(format!("it ends with batch {end}")));
+    }
+    if let Some(hold) = repository.holds(context.clock.now()).await?.on_log(stream) {
+        return Err(hold.in_the_way(stream.to_string()));
     }
     let path = record::numbered("logtrim", stream, oldest_needed)?;
     let body = TrimRecord { at_unix_ns: context.clock.now().unix_ns }.encode_to_vec();

@@ -8,6 +8,7 @@ use super::record::{self, POINT_BYTES_MAX};
 use super::{PointId, corrupt};
 use crate::Repository;
 use crate::format::ObjectType;
+use crate::hold::Holds;
 use crate::mark::MarkKind;
 use crate::types::WriterId;
 
@@ -23,12 +24,19 @@ impl Repository {
     /// Says that a point is no longer wanted. Its header stays. Twice is the same as once.
     ///
     /// # Errors
-    /// `Denied` where it is pinned; `NotFound`; those of the store.
+    /// `Denied` where it is pinned, or where a hold covers it; `NotFound`; those of the store.
     pub async fn forget_point(&self, id: &PointId, context: &Context) -> Result<()> {
         context.check("forget point")?;
         self.check_writable()?;
         let path = id.object_path();
-        let (_, marks) = futures::try_join!(self.store().head(&path), self.marks_of_point(id))?;
+        let (_, marks, holds) = futures::try_join!(
+            self.store().head(&path),
+            self.marks_of_point(id),
+            self.holds(context.clock.now())
+        )?;
+        if let Some(hold) = holds.on_point(id) {
+            return Err(hold.in_the_way(id.short()));
+        }
         if marks.iter().any(|mark| mark.kind == MarkKind::Pin) {
             return Err(Error::new(ErrorKind::Denied, "forget point", id.short())
                 .detail("it is pinned; remove the pin first"));
@@ -55,11 +63,14 @@ impl Repository {
     }
 
     /// Deletes the body of a forgotten point: puts its header alone, then deletes the point. For the
-    /// collector, which decides when.
+    /// collector, which decides when, and by whose clock holds are in force.
     ///
     /// # Errors
-    /// `Denied` where it is not forgotten, or is pinned; `Corrupt`; those of the store.
-    pub async fn delete_point_body(&self, id: &PointId) -> Result<()> {
+    /// `Denied` where it is not forgotten, is pinned, or is held; `Corrupt`; those of the store.
+    pub async fn delete_point_body(&self, id: &PointId, holds: &Holds) -> Result<()> {
+        if let Some(hold) = holds.on_point(id) {
+            return Err(hold.in_the_way(id.short()));
+        }
         let denied = |what: &str| {
             Error::new(ErrorKind::Denied, "delete body of point", id.short()).detail(what)
         };

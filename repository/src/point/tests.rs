@@ -17,6 +17,7 @@ use super::record::{self, Seal};
 use super::*;
 use crate::crypto::testing::ring;
 use crate::crypto::{KeyFile, PassphraseCost, Unlock};
+use crate::hold::Holds;
 use crate::mark::MarkKind;
 use crate::store::Store;
 use crate::{CreateOptions, OpenOptions, Repository};
@@ -203,7 +204,8 @@ async fn what_is_forgotten_leaves_its_header_and_what_is_pinned_stays() {
     repository.set_mark(pinned, MarkKind::Pin, "audit", &context).await.expect("pin");
     let error = repository.forget_point(pinned, &context).await.expect_err("pinned");
     assert_eq!(error.kind(), ErrorKind::Denied);
-    let error = repository.delete_point_body(gone).await.expect_err("not forgotten");
+    let error =
+        repository.delete_point_body(gone, &Holds::default()).await.expect_err("not forgotten");
     assert_eq!(error.kind(), ErrorKind::Denied);
 
     repository.forget_point(gone, &context).await.expect("forget");
@@ -221,7 +223,7 @@ async fn what_is_forgotten_leaves_its_header_and_what_is_pinned_stays() {
     let chain = gone.chain;
     let before = repository.point_header(gone).await.expect("header");
     for _ in 0..2 {
-        repository.delete_point_body(gone).await.expect("delete body");
+        repository.delete_point_body(gone, &Holds::default()).await.expect("delete body");
         let error = repository.point(gone).await.expect_err("deleted");
         assert_eq!(error.kind(), ErrorKind::NotFound);
         assert_eq!(repository.point_header(gone).await.expect("header"), before);

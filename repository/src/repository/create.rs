@@ -40,9 +40,12 @@ impl Repository {
         let mut id = [0; 16];
         context.entropy.fill(&mut id);
         let keys = KeyRing::generate(RepositoryId(id), slot.id(), context.entropy.as_ref())?;
+        let authority = keys
+            .authority()
+            .ok_or_else(|| Error::new(ErrorKind::Internal, "create repository", store.name()))?;
         let descriptor = Descriptor {
             id: RepositoryId(id),
-            authority: keys.authority().public_key(),
+            authority: authority.public_key(),
             created: context.clock.now(),
             flags: FeatureFlags::default(),
         };

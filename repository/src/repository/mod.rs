@@ -5,6 +5,7 @@
 //! is the one its creator wrote, and with it the authority that certifies every writer.
 
 mod create;
+mod key_test;
 mod slots;
 mod writers;
 
@@ -15,12 +16,13 @@ use bytes::Bytes;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use model::{Context, Error, ErrorKind, Result};
 
-use crate::crypto::{DomainKeys, KeyRing, PassphraseCost, SlotLock, Unlock};
+use crate::crypto::{DomainKeys, KeyRing, KeyRole, PassphraseCost, SlotLock, Unlock};
 use crate::format::descriptor::{DESCRIPTOR_BYTES_MAX, DESCRIPTOR_PATH, Descriptor};
 use crate::format::key_slot::{KEY_SLOT_BYTES_MAX, KeySlot, key_slot_path};
 use crate::store::Store;
 use crate::types::{RepositoryId, WriterId};
 
+pub(crate) use key_test::read_test_path;
 pub use slots::{SlotInfo, SlotKind};
 
 /// How many small objects are asked for at the same time.
@@ -78,8 +80,8 @@ impl Repository {
         get_descriptor(store).await.map(|_| ())
     }
 
-    /// Opens a repository. Takes one round trip with a key file and three with a passphrase, which is
-    /// tried on every passphrase slot.
+    /// Opens a repository. Takes one round trip with a key file or with shares, and three with a passphrase
+    /// or an identity, which are tried on every slot of their kind.
     ///
     /// # Errors
     /// `NotFound` where there is no repository; `WrongKey` where the key opens no slot; `Unsupported`
@@ -96,7 +98,8 @@ impl Repository {
         // Without a descriptor there is no repository, whatever became of the slots.
         let (descriptor, descriptor_hash) = descriptor?;
         let keys = unlock_any(slots?, descriptor_hash, unlock).await?;
-        if keys.authority().public_key() != descriptor.authority {
+        // A narrower role cannot derive the authority; the slot that gave it is bound to the descriptor.
+        if keys.authority().is_some_and(|keys| keys.public_key() != descriptor.authority) {
             return Err(Error::new(ErrorKind::Corrupt, "open repository", store.name())
                 .detail("its keys are not those that its descriptor speaks of"));
         }
@@ -159,6 +162,11 @@ impl Repository {
         self.check_flags(self.0.descriptor.flags.unknown().write, "write to repository")
     }
 
+    /// Says what the key that opened it lets its holder do.
+    pub fn role(&self) -> KeyRole {
+        self.0.keys.role()
+    }
+
     /// Says whether this version may collect garbage in the repository.
     ///
     /// # Errors
@@ -196,8 +204,12 @@ type FoundSlot = (WriterId, Bytes);
 
 /// Gets the slots that a key may open.
 async fn candidate_slots(store: &Store, unlock: &Unlock) -> Result<Vec<FoundSlot>> {
-    let Unlock::KeyFile(file) = unlock else { return all_slots(store).await };
-    match get_slot(store, file.slot()).await {
+    let id = match unlock {
+        Unlock::KeyFile(file) => file.slot(),
+        Unlock::Shares(set) => set.slot(),
+        Unlock::Passphrase(_) | Unlock::Identity(_) => return all_slots(store).await,
+    };
+    match get_slot(store, id).await {
         Ok(slot) => Ok(vec![slot]),
         // Removed, or of another repository.
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
@@ -262,9 +274,11 @@ async fn unlock_any(
 
 fn fits(slot: &KeySlot, unlock: &Unlock) -> bool {
     matches!(
-        (slot.binding.lock, unlock),
+        (&slot.binding.lock, unlock),
         (SlotLock::Passphrase { .. }, Unlock::Passphrase(_))
             | (SlotLock::KeyFile, Unlock::KeyFile(_))
+            | (SlotLock::Shares { .. }, Unlock::Shares(_))
+            | (SlotLock::Recipient(_), Unlock::Identity(_))
     )
 }
 

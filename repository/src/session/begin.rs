@@ -39,6 +39,7 @@ pub(super) async fn begin(
     options: &SessionOptions,
     context: &Context,
 ) -> Result<Announced> {
+    repository.keys().check_full("begin session")?;
     let (survey, over_before) =
         futures::try_join!(repository.survey(stream), newest_over(repository))?;
     let id = next_id(stream, survey.newest_number, context)?;

@@ -123,10 +123,13 @@ impl Repository {
     /// same as once.
     ///
     /// # Errors
-    /// `NotFound`; those of the store.
+    /// `Denied` where a hold covers it; `NotFound`; those of the store.
     pub async fn forget_snapshot(&self, id: &SessionId, context: &Context) -> Result<()> {
         context.check("forget snapshot")?;
         self.check_writable()?;
+        if let Some(hold) = self.holds(context.clock.now()).await?.on_snapshot(id) {
+            return Err(hold.in_the_way(id.to_string()));
+        }
         match self.snapshot(id).await {
             // One that cannot be read may be forgotten too.
             Ok(_) => {}

@@ -100,12 +100,13 @@ struct Wanted {
 /// Verifies a repository.
 ///
 /// # Errors
-/// `Cancelled`; those of a store that does not answer any more. Damage is no error.
+/// `Cancelled`; `WrongKey` where the key gives no contents, which would look like damage; those of a store that does not answer any more. Damage is no error.
 pub async fn verify(
     repository: &Repository,
     options: &VerifyOptions,
     context: &Context,
 ) -> Result<Report> {
+    repository.keys().check_full("verify repository")?;
     let run = Run::new(repository, options, context);
     let phase = |name, total| {
         context.monitor.phase(Phase { name, subject: repository.store().name().to_owned(), total });

@@ -17,9 +17,10 @@ use crate::gc;
 use crate::index::Body;
 use crate::index::segment::{SEGMENT_BYTES_MAX, Segment};
 use crate::point::PointId;
+use crate::repository::read_test_path;
 use crate::snapshot::codec::{Commit, NOTICE_BYTES_MAX};
 use crate::store::{GET_BYTES_MAX, Listed};
-use crate::types::{Number, Root, SessionId, StreamName, WriterId};
+use crate::types::{HoldId, Number, Root, SessionId, StreamName, WriterId};
 
 /// How many small objects are read at once.
 pub(super) const READS_AT_ONCE: usize = 32;
@@ -181,6 +182,18 @@ impl Run<'_> {
                     writer.parse::<WriterId>().ok().filter(|_| is_bucketed(number))
                 });
                 self.check_signed_if(writer.is_some(), path, ObjectType::Heartbeat).await
+            }
+            "key-test" => {
+                let is_known = read_test_path(path).is_some();
+                self.check_signed_if(is_known, path, ObjectType::KeyTest).await
+            }
+            "hold" => {
+                let is_known = rest.parse::<HoldId>().is_ok();
+                self.check_signed_if(is_known, path, ObjectType::Hold).await
+            }
+            "hold-release" => {
+                let is_known = rest.parse::<HoldId>().is_ok();
+                self.check_signed_if(is_known, path, ObjectType::HoldRelease).await
             }
             "logtrim" => {
                 self.check_signed_if(stream_of(rest).is_some(), path, ObjectType::LogTrim).await
