@@ -23,7 +23,6 @@ mod memory;
 mod network;
 mod order;
 mod place;
-mod plan;
 mod ports;
 mod probe;
 mod process;

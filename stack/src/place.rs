@@ -14,14 +14,14 @@ const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
 pub struct Place {
     variables: BTreeMap<OsString, OsString>,
     cache: PathBuf,
-    records: PathBuf,
+    state: PathBuf,
     is_offline: bool,
 }
 
 impl Place {
-    /// Takes the folders from variables: artefacts go to `$XDG_CACHE_HOME/lifeboat/stack`, records of what runs
-    /// to `$XDG_STATE_HOME/lifeboat/stack`. The cache can be deleted at any time, the records only when
-    /// nothing runs.
+    /// Takes the folders from variables: artefacts go to `$XDG_CACHE_HOME/lifeboat/stack`, records of what
+    /// runs and working folders to `$XDG_STATE_HOME/lifeboat/stack`. The cache can be deleted at any time, the
+    /// other only when nothing runs.
     ///
     /// # Errors
     /// `Invalid` where neither they nor `HOME` are set.
@@ -41,14 +41,14 @@ impl Place {
             return Err(Error::new(ErrorKind::Invalid, "find folders for stacks", "")
                 .detail("none of HOME, XDG_CACHE_HOME and XDG_STATE_HOME is set"));
         };
-        let (cache, records) = (cache.join("stack"), states.join("lifeboat/stack"));
-        Ok(Self { variables, cache, records, is_offline: false })
+        let (cache, state) = (cache.join("stack"), states.join("lifeboat/stack"));
+        Ok(Self { variables, cache, state, is_offline: false })
     }
 
-    /// Keeps records elsewhere.
+    /// Keeps records and working folders elsewhere.
     #[must_use]
-    pub fn with_records(mut self, folder: &Path) -> Self {
-        folder.clone_into(&mut self.records);
+    pub fn with_state(mut self, folder: &Path) -> Self {
+        folder.clone_into(&mut self.state);
         self
     }
 
@@ -76,9 +76,14 @@ impl Place {
         &self.cache
     }
 
-    /// Where records of what runs are kept.
-    pub fn records(&self) -> &Path {
-        &self.records
+    /// Where records of what runs are kept; each outlives the working folder of its stack.
+    pub fn records(&self) -> PathBuf {
+        self.state.join("records")
+    }
+
+    /// Where working folders are made when nobody names one.
+    pub fn works(&self) -> PathBuf {
+        self.state.join("work")
     }
 
     /// Returns all variables: what fetches artefacts gets them, with the settings of proxies and registries.
@@ -119,7 +124,7 @@ mod tests {
 
     #[test]
     fn folders_follow_conventions() {
-        for (pairs, cache, records) in [
+        for (pairs, cache, state) in [
             (&[("HOME", "/h")][..], "/h/.cache/lifeboat/stack", "/h/.local/state/lifeboat/stack"),
             (
                 &[("HOME", "/h"), ("XDG_CACHE_HOME", "/c"), ("XDG_STATE_HOME", "/s")],
@@ -133,7 +138,7 @@ mod tests {
             ),
         ] {
             let place = place(pairs).expect("folders");
-            assert_eq!((place.cache(), place.records()), (Path::new(cache), Path::new(records)));
+            assert_eq!((place.cache(), place.state.as_path()), (Path::new(cache), Path::new(state)));
         }
         assert_eq!(place(&[]).expect_err("no folder").kind(), ErrorKind::Invalid);
     }
