@@ -127,15 +127,7 @@ impl Description {
         }
         let waves = order::waves(&needs(&servers)?)?;
         let is_isolated = raw.isolated;
-        Ok(Self {
-            name,
-            is_isolated,
-            servers,
-            installed: raw.installed,
-            recipes,
-            artefacts,
-            waves,
-        })
+        Ok(Self { name, is_isolated, servers, installed: raw.installed, recipes, artefacts, waves })
     }
 
     /// Returns the recipe of a server.
@@ -153,13 +145,15 @@ fn check_server(server: &ServerDescription, recipes: &BTreeMap<String, Recipe>) 
         let why = format!("there is no recipe {:?}; there are {}", server.recipe, known.join(", "));
         return Err(refuse(ACTION, name, why));
     };
-    if let Some(unknown) = server.settings.keys().find(|name| !recipe.settings.contains_key(*name)) {
+    if let Some(unknown) = server.settings.keys().find(|name| !recipe.settings.contains_key(*name))
+    {
         let known: Vec<_> = recipe.settings.keys().map(String::as_str).collect();
         let why = format!("no setting {unknown:?} in its recipe; there are {}", known.join(", "));
         return Err(refuse(ACTION, name, why));
     }
     if let Some(unknown) = server.ports.keys().find(|port| !recipe.ports.contains(port)) {
-        let why = format!("no port {unknown:?} in its recipe; there are {}", recipe.ports.join(", "));
+        let why =
+            format!("no port {unknown:?} in its recipe; there are {}", recipe.ports.join(", "));
         return Err(refuse(ACTION, name, why));
     }
     match &server.variant {
@@ -237,9 +231,15 @@ mod tests {
             ("server = [{ name = \"../a\", recipe = \"web\" }]", "small letters"),
             ("server = [{ name = \"a\", recipe = \"web\", mem = 1 }]", "unknown field `mem`"),
             ("server = [{ name = \"a\", recipe = \"web\", ports = { x = 1 } }]", "there are http"),
-            ("server = [{ name = \"a\", recipe = \"web\", settings = { x = 1 } }]", "greeting, peer"),
+            (
+                "server = [{ name = \"a\", recipe = \"web\", settings = { x = 1 } }]",
+                "greeting, peer",
+            ),
             ("server = [{ name = \"a\", recipe = \"web\", variant = \"x\" }]", "no variant"),
-            ("server = [{ name = \"a\", recipe = \"web\", after = [\"b\"] }]", "which is no server"),
+            (
+                "server = [{ name = \"a\", recipe = \"web\", after = [\"b\"] }]",
+                "which is no server",
+            ),
             (
                 "server = [{ name = \"a\", recipe = \"web\", settings = { peer = \"${a.url}\" } }]",
                 "each waits",

@@ -17,6 +17,7 @@
 //! * **Stacks do not meet.** Each has its own folder, ports and mark; any number run side by side.
 
 mod artefact;
+mod backing;
 mod description;
 mod folders;
 mod memory;
@@ -45,6 +46,6 @@ pub use place::Place;
 pub use process::ProcessId;
 pub use recipe::{Probe, Recipe, Variant};
 pub use record::{Record, ServerRecord};
-pub use running::{Running, ServerState};
+pub use running::{Running, find, list};
 pub use shared::Shared;
-pub use supervisor::{Options, Stack, fetch};
+pub use supervisor::{Fetched, Options, Server, Stack, fetch};

@@ -148,13 +148,19 @@ mod tests {
                 vec![("/sys/fs/cgroup/memory/user/a:b", "memory.limit_in_bytes")],
             ),
             (vec![inside], "9:memory:/docker/ab\n", vec![(memory, "memory.limit_in_bytes")]),
-            (vec![v2], "0::/system.slice/x\n", vec![("/sys/fs/cgroup/system.slice/x", "memory.max")]),
+            (
+                vec![v2],
+                "0::/system.slice/x\n",
+                vec![("/sys/fs/cgroup/system.slice/x", "memory.max")],
+            ),
             (vec![tmpfs, cpu], "3:cpu,cpuacct:/\n", vec![]),
             (vec![], "", vec![]),
         ] {
             let found = find(&mounts.join("\n"), own);
-            let found: Vec<_> =
-                found.iter().map(|one| (one.folder.to_str().expect("text"), one.limit_file)).collect();
+            let found: Vec<_> = found
+                .iter()
+                .map(|one| (one.folder.to_str().expect("text"), one.limit_file))
+                .collect();
             assert_eq!(found, expected, "{mounts:?}");
         }
     }

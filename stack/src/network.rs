@@ -106,7 +106,9 @@ impl Network {
         let (true, Some(holder)) = (is_up, holder) else {
             let _ = child.kill();
             let _ = child.wait();
-            return Err(refused(heard.map_or("no answer".to_owned(), |(_, why)| why.trim().to_owned())));
+            return Err(refused(
+                heard.map_or("no answer".to_owned(), |(_, why)| why.trim().to_owned()),
+            ));
         };
         let dialer = dialer(holder).map_err(|error| refused(error.to_string()))?;
         Ok(Self { child, holder, pipe, dialer })

@@ -11,7 +11,11 @@ pub fn waves(needs: &BTreeMap<String, BTreeSet<String>>) -> Result<Vec<Vec<Strin
     const ACTION: &str = "order servers";
     for (name, needed) in needs {
         if let Some(unknown) = needed.iter().find(|one| !needs.contains_key(*one)) {
-            return Err(refuse(ACTION, name, format!("it comes after {unknown}, which is no server")));
+            return Err(refuse(
+                ACTION,
+                name,
+                format!("it comes after {unknown}, which is no server"),
+            ));
         }
     }
     let mut waves = Vec::new();
@@ -22,7 +26,8 @@ pub fn waves(needs: &BTreeMap<String, BTreeSet<String>>) -> Result<Vec<Vec<Strin
         });
         let wave: Vec<String> = ready.map(|(name, _)| name.clone()).collect();
         if wave.is_empty() {
-            let stuck: Vec<_> = needs.keys().filter(|name| !done.contains(*name)).cloned().collect();
+            let stuck: Vec<_> =
+                needs.keys().filter(|name| !done.contains(*name)).cloned().collect();
             return Err(refuse(ACTION, &stuck.join(", "), "each waits for another of them"));
         }
         done.extend(wave.iter().cloned());
@@ -43,7 +48,8 @@ mod tests {
             let first = names.next().unwrap_or_default();
             needs.entry(first).or_default().extend(names);
         }
-        waves(&needs).map(|waves| waves.iter().map(|wave| wave.join(",")).collect::<Vec<_>>().join(" "))
+        waves(&needs)
+            .map(|waves| waves.iter().map(|wave| wave.join(",")).collect::<Vec<_>>().join(" "))
     }
 
     #[test]

@@ -138,7 +138,10 @@ mod tests {
             ),
         ] {
             let place = place(pairs).expect("folders");
-            assert_eq!((place.cache(), place.state.as_path()), (Path::new(cache), Path::new(state)));
+            assert_eq!(
+                (place.cache(), place.state.as_path()),
+                (Path::new(cache), Path::new(state))
+            );
         }
         assert_eq!(place(&[]).expect_err("no folder").kind(), ErrorKind::Invalid);
     }

@@ -121,7 +121,8 @@ fn in_log(text: &str, (path, from): (&Path, u64)) -> Result<(), String> {
 fn host_and_port(authority: &str) -> Result<(Ipv4Addr, u16), String> {
     let why = || format!("{authority:?} is not ADDRESS:PORT");
     let (host, port) = authority.rsplit_once(':').ok_or_else(why)?;
-    let host = if host == "localhost" { Ipv4Addr::LOCALHOST } else { host.parse().map_err(|_| why())? };
+    let host =
+        if host == "localhost" { Ipv4Addr::LOCALHOST } else { host.parse().map_err(|_| why())? };
     Ok((host, port.parse().map_err(|_| why())?))
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use model::Result;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::description::Setting;
 use crate::syntax::{check_name, parse, refuse};
@@ -85,7 +85,7 @@ pub struct Variant {
 }
 
 /// The signal that asks a server to stop.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StopSignal {
     /// SIGTERM.
@@ -155,7 +155,8 @@ const fn status() -> u16 {
 impl Recipe {
     /// Returns those that every description can name.
     pub(crate) fn known() -> Result<BTreeMap<String, Self>> {
-        let known = KNOWN.iter().map(|(name, text)| Ok(((*name).to_owned(), Self::parse(text, name)?)));
+        let known =
+            KNOWN.iter().map(|(name, text)| Ok(((*name).to_owned(), Self::parse(text, name)?)));
         known.collect()
     }
 

@@ -144,7 +144,10 @@ mod tests {
             guard: None,
             folder: "/w".into(),
             is_folder_temporary: true,
-            servers: vec![server.clone(), ServerRecord { memory_limit: MemoryLimit::Own, ..server }],
+            servers: vec![
+                server.clone(),
+                ServerRecord { memory_limit: MemoryLimit::Own, ..server },
+            ],
         }
     }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -36,9 +37,7 @@ impl Entry {
     pub async fn create(place: &Place, context: &Context) -> Result<Self> {
         let _all = lock_all(place, context).await?;
         loop {
-            let mut bytes = [0; 8];
-            context.entropy.fill(&mut bytes);
-            let id = format!("{:016x}", u64::from_le_bytes(bytes));
+            let id = new_id(place, context);
             let folder = place.records().join(&id);
             // What is in it may open a store: it is for its owner alone.
             match DirBuilder::new().mode(0o700).create(&folder) {
@@ -78,6 +77,20 @@ impl Entry {
     pub fn remove(self) -> Result<()> {
         folders::remove(&self.folder)
     }
+}
+
+/// Makes an id that no other stack of this machine has, also where the random bytes of tests repeat: what bears
+/// it is killed one day.
+fn new_id(place: &Place, context: &Context) -> String {
+    static MADE: AtomicU64 = AtomicU64::new(0);
+    let mut bytes = [0; 16];
+    context.entropy.fill(&mut bytes);
+    let mut hasher = blake3::Hasher::new_derive_key("lifeboat stack: id of a stack");
+    hasher.update(&bytes).update(place.records().as_os_str().as_encoded_bytes());
+    hasher.update(&std::process::id().to_le_bytes());
+    hasher.update(&MADE.fetch_add(1, Ordering::Relaxed).to_le_bytes());
+    hasher.update(&context.clock.now().unix_ns.to_le_bytes());
+    hasher.finalize().to_hex().chars().take(16).collect()
 }
 
 fn mark(id: &str, server: &str) -> String {

@@ -4,11 +4,7 @@ use model::{Error, ErrorKind, Result};
 use serde::de::DeserializeOwned;
 
 /// Reads TOML; `action` is what is read (`"read recipe"`).
-pub fn parse<T: DeserializeOwned>(
-    text: &str,
-    action: &'static str,
-    subject: &str,
-) -> Result<T> {
+pub fn parse<T: DeserializeOwned>(text: &str, action: &'static str, subject: &str) -> Result<T> {
     toml::from_str(text).map_err(|error: toml::de::Error| {
         let message = error.message().trim_end().replace('\n', "; ");
         let before = error.span().and_then(|span| text.get(..span.start));

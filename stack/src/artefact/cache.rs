@@ -77,7 +77,9 @@ impl Slot {
         };
         if sound.is_none() {
             let error = Error::new(ErrorKind::Corrupt, "use artefact", self.key.as_str());
-            context.monitor.problem(&error.detail("it is not as it was fetched; it is fetched again"));
+            context
+                .monitor
+                .problem(&error.detail("it is not as it was fetched; it is fetched again"));
             folders::remove(&self.folder())?;
         }
         Ok(sound)

@@ -70,8 +70,11 @@ impl Install<'_> {
         let bin = self.tree().join("bin");
         let arguments = ["install", "-trimpath", "-ldflags", "-s -w", package];
         // A toolchain of another version is our matter, not one to be fetched by the way.
-        let variables =
-            [("GOBIN", bin.into_os_string()), ("GOTOOLCHAIN", "local".into()), ("CGO_ENABLED", "0".into())];
+        let variables = [
+            ("GOBIN", bin.into_os_string()),
+            ("GOTOOLCHAIN", "local".into()),
+            ("CGO_ENABLED", "0".into()),
+        ];
         self.call("go", &words(&arguments), &variables).await
     }
 
@@ -129,7 +132,8 @@ impl Install<'_> {
             folders::replace(&project, &maven.project())?;
             let mut arguments = usual.clone();
             arguments.extend(["-f".into(), project.into_os_string()]);
-            arguments.extend(words(&[&format!("{PLUGIN}:copy-dependencies"), "-DincludeScope=runtime"]));
+            arguments
+                .extend(words(&[&format!("{PLUGIN}:copy-dependencies"), "-DincludeScope=runtime"]));
             arguments.push(assign("-DoutputDirectory=", &self.tree().join("jars")));
             self.call("maven", &arguments, &variables).await?;
         }
@@ -182,8 +186,7 @@ impl Install<'_> {
         }
         let tree = self.tree();
         for deb in debs {
-            let arguments =
-                vec!["-x".into(), deb.into_os_string(), tree.clone().into_os_string()];
+            let arguments = vec!["-x".into(), deb.into_os_string(), tree.clone().into_os_string()];
             self.run("dpkg-deb".into(), arguments, &[]).await?;
         }
         turn_links_inwards(&tree, &tree)

@@ -32,7 +32,12 @@ pub struct Maven {
 impl Maven {
     /// Checks what was read.
     pub fn check(&self, artefact: &str) -> Result<()> {
-        let all = [(&self.jars, 3..=3), (&self.exclude, 2..=2), (&self.bom, 3..=3), (&self.archives, 4..=5)];
+        let all = [
+            (&self.jars, 3..=3),
+            (&self.exclude, 2..=2),
+            (&self.bom, 3..=3),
+            (&self.archives, 4..=5),
+        ];
         for (coordinates, counts) in all {
             for coordinate in coordinates {
                 let parts: Vec<_> = coordinate.split(':').collect();
@@ -41,12 +46,22 @@ impl Maven {
                         && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-*".contains(c))
                 };
                 if !counts.contains(&parts.len()) || !parts.iter().all(is_plain) {
-                    return Err(refuse(ACTION, artefact, format!("{coordinate:?} is no coordinate")));
+                    return Err(refuse(
+                        ACTION,
+                        artefact,
+                        format!("{coordinate:?} is no coordinate"),
+                    ));
                 }
             }
         }
-        if let Some(other) = self.archives.iter().find(|one| one.split(':').nth(3) != Some("tar.gz")) {
-            return Err(refuse(ACTION, artefact, format!("{other}: only tar.gz can be taken apart")));
+        if let Some(other) =
+            self.archives.iter().find(|one| one.split(':').nth(3) != Some("tar.gz"))
+        {
+            return Err(refuse(
+                ACTION,
+                artefact,
+                format!("{other}: only tar.gz can be taken apart"),
+            ));
         }
         if self.jars.is_empty() && self.archives.is_empty() {
             return Err(refuse(ACTION, artefact, "neither jars nor archives"));

@@ -155,9 +155,14 @@ impl Source {
             let why = "a source is one of installed, go, npm, python, debian, maven, crate";
             return Err(refuse(ACTION, artefact, why));
         }
-        let is_pinned = |text: &String| text.rsplit_once('@').is_some_and(|(name, v)| !name.is_empty() && v != "latest" && !v.is_empty());
+        let is_pinned = |text: &String| {
+            text.rsplit_once('@')
+                .is_some_and(|(name, v)| !name.is_empty() && v != "latest" && !v.is_empty())
+        };
         let npm = self.npm.iter().flatten();
-        if let Some(loose) = self.go.iter().chain(&self.krate).chain(npm).find(|one| !is_pinned(one)) {
+        if let Some(loose) =
+            self.go.iter().chain(&self.krate).chain(npm).find(|one| !is_pinned(one))
+        {
             return Err(refuse(ACTION, artefact, format!("{loose} has no version")));
         }
         let python = self.python.iter().flatten();
@@ -167,7 +172,9 @@ impl Source {
         // What begins with a dash would be an option of the client.
         let debian = self.debian.iter().flatten();
         let all = self.python.iter().flatten().chain(self.npm.iter().flatten()).chain(debian);
-        if let Some(option) = all.chain(&self.go).chain(&self.krate).find(|one| one.starts_with('-')) {
+        if let Some(option) =
+            all.chain(&self.go).chain(&self.krate).find(|one| one.starts_with('-'))
+        {
             return Err(refuse(ACTION, artefact, format!("{option} is an option")));
         }
         self.maven.as_ref().map_or(Ok(()), |maven| maven.check(artefact))

@@ -44,7 +44,8 @@ impl Call<'_> {
         const ACTION: &str = "fetch";
         let shown = self.program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let failed = |why: String| {
-            Error::new(ErrorKind::Unavailable, ACTION, self.subject).detail(format!("{shown}: {why}"))
+            Error::new(ErrorKind::Unavailable, ACTION, self.subject)
+                .detail(format!("{shown}: {why}"))
         };
         let log = File::options().create(true).append(true).open(self.log);
         let log = log.map_err(|e| folders::error("open log", self.log, e))?;

@@ -21,8 +21,8 @@ impl Scene {
     fn new(artefacts: &str) -> Self {
         let raw: BTreeMap<String, RawArtefact> = parse(artefacts, "test", "").expect("toml");
         let artefacts = raw.into_iter();
-        let artefacts =
-            artefacts.map(|(name, raw)| (name.clone(), Artefact::check(&name, raw).expect("sound")));
+        let artefacts = artefacts
+            .map(|(name, raw)| (name.clone(), Artefact::check(&name, raw).expect("sound")));
         let folder = tempfile::tempdir().expect("folder");
         Self { artefacts: artefacts.collect(), installed: BTreeMap::new(), folder }
     }
@@ -178,8 +178,7 @@ fn what_makes_no_sense_is_refused() {
         ("{ maven = { jars = [\"a:b:<c>\"] } }", "no coordinate"),
         ("{ maven = { archives = [\"a:b:1:zip\"] } }", "only tar.gz"),
     ] {
-        let raw: RawArtefact =
-            parse(&format!("sources = [{source}]"), "test", "").expect(source);
+        let raw: RawArtefact = parse(&format!("sources = [{source}]"), "test", "").expect(source);
         let error = Artefact::check("x", raw).expect_err(source);
         assert!(error.chain().contains(why), "{source}: {}", error.chain());
     }

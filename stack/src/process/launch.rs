@@ -69,7 +69,8 @@ impl Launch<'_> {
             None => {
                 let _ = child.kill();
                 let _ = child.wait();
-                Err(Error::new(ErrorKind::Internal, ACTION, self.subject).detail("it has no identity"))
+                Err(Error::new(ErrorKind::Internal, ACTION, self.subject)
+                    .detail("it has no identity"))
             }
         }
     }

@@ -86,7 +86,11 @@ fn bears(environment: &[u8], mark: &str) -> bool {
     environment.split(|byte| *byte == 0).any(|variable| {
         let value = variable.strip_prefix(MARK.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
         value.is_some_and(|value| {
-            if mark.ends_with('/') { value.starts_with(mark.as_bytes()) } else { value == mark.as_bytes() }
+            if mark.ends_with('/') {
+                value.starts_with(mark.as_bytes())
+            } else {
+                value == mark.as_bytes()
+            }
         })
     })
 }
@@ -113,7 +117,11 @@ fn parse_stat(text: &str) -> Option<Stat> {
     let fields: Vec<&str> = rest.split_whitespace().collect();
     // The fields from the third on: state, parent, group; the start time is the twenty-second.
     let has_ended = matches!(*fields.first()?, "Z" | "X" | "x");
-    Some(Stat { has_ended, group: fields.get(2)?.parse().ok()?, start_ticks: fields.get(19)?.parse().ok()? })
+    Some(Stat {
+        has_ended,
+        group: fields.get(2)?.parse().ok()?,
+        start_ticks: fields.get(19)?.parse().ok()?,
+    })
 }
 
 #[cfg(test)]
