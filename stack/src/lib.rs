@@ -49,3 +49,6 @@ pub use record::{Record, ServerRecord};
 pub use running::{Running, find, list};
 pub use shared::Shared;
 pub use supervisor::{Fetched, Options, Server, Stack, fetch};
+
+#[cfg(test)]
+mod tests;
