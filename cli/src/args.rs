@@ -7,7 +7,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::commands::{
     backup, cat, completion, diff, doctor, find, follow, forget, init, key, ls, man, points,
-    recover, repo, restore, verify,
+    recover, repo, restore, stack, verify,
 };
 
 /// Keeps everything that a data platform needs to come back, and brings any point in time back.
@@ -101,6 +101,8 @@ pub enum Command {
     Key(key::Args),
     /// Check everything that a backup and a restore depend on
     Doctor(doctor::Args),
+    /// Start real servers on this host from a description, and stop them
+    Stack(stack::Args),
     /// Print a completion script for a shell
     Completion(completion::Args),
     /// Write the manual pages
@@ -127,6 +129,7 @@ impl Command {
             Self::Repo(_) => "repo",
             Self::Key(_) => "key",
             Self::Doctor(_) => "doctor",
+            Self::Stack(_) => "stack",
             Self::Completion(_) => "completion",
             Self::Man(_) => "man",
         }
@@ -178,6 +181,13 @@ mod tests {
             ("key add --new-key-file k --label me", "key"),
             ("key remove 0123456789abcdef", "key"),
             ("doctor", "doctor"),
+            ("stack up servers.toml --detach", "stack"),
+            ("stack up servers.toml --folder /x --offline", "stack"),
+            ("stack fetch servers.toml", "stack"),
+            ("stack status", "stack"),
+            ("stack status servers.toml", "stack"),
+            ("stack logs servers.toml s3 --follow", "stack"),
+            ("stack down servers.toml", "stack"),
             ("completion bash", "completion"),
             ("man --to /x", "man"),
         ] {
@@ -198,6 +208,9 @@ mod tests {
             "verify --sample 0%",
             "verify --sample 101%",
             "key",
+            "stack",
+            "stack up",
+            "stack down",
             "forget",
             "recover",
             "backup --passphrase x",
