@@ -85,7 +85,7 @@ impl Backing {
                 let wanted = chosen.server.ports.get(name).copied();
                 let mut port = Port::reserve(wanted, context.entropy.as_ref())?;
                 own.insert(name.clone(), port.number);
-                if let (Some(network), Some(listener)) = (&self.network, port.release()) {
+                if let (Some(network), Some(listener)) = (&mut self.network, port.release()) {
                     network.forward(listener, port.number)?;
                 } else if self.network.is_some() {
                     let error =

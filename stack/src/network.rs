@@ -20,6 +20,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use crate::process::ProcessId;
 
@@ -43,6 +44,7 @@ pub struct Network {
     holder: ProcessId,
     pipe: Option<ChildStdin>,
     dialer: Dialer,
+    forwards: Vec<JoinHandle<()>>,
 }
 
 /// Opens connections: from here, or from inside a network.
@@ -111,7 +113,7 @@ impl Network {
             ));
         };
         let dialer = dialer(holder).map_err(|error| refused(error.to_string()))?;
-        Ok(Self { child, holder, pipe, dialer })
+        Ok(Self { child, holder, pipe, dialer, forwards: Vec::new() })
     }
 
     /// Returns the process that holds it.
@@ -124,15 +126,15 @@ impl Network {
         self.dialer.clone()
     }
 
-    /// Carries what comes in on a port here to the same port inside, as long as the runtime lives.
-    pub fn forward(&self, listener: std::net::TcpListener, port: u16) -> Result<()> {
+    /// Carries what comes in on a port here to the same port inside, as long as both live.
+    pub fn forward(&mut self, listener: std::net::TcpListener, port: u16) -> Result<()> {
         let failed = |error: io::Error| {
             Error::new(ErrorKind::Internal, "forward port", port.to_string()).because(error)
         };
         listener.set_nonblocking(true).map_err(failed)?;
         let listener = TcpListener::from_std(listener).map_err(failed)?;
         let dialer = self.dialer();
-        tokio::spawn(async move {
+        self.forwards.push(tokio::spawn(async move {
             while let Ok((mut outer, _)) = listener.accept().await {
                 let dialer = dialer.clone();
                 tokio::spawn(async move {
@@ -142,7 +144,7 @@ impl Network {
                     }
                 });
             }
-        });
+        }));
         Ok(())
     }
 
@@ -162,6 +164,7 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
+        self.forwards.iter().for_each(JoinHandle::abort);
         self.pipe.take();
         let _ = self.child.kill();
         let _ = self.child.wait();
