@@ -123,7 +123,8 @@ fn find(mounts: &str, own_groups: &str) -> Vec<Hierarchy> {
         let Some(group) = group else { continue };
         // Seen from inside a container the root of the mount is the container's group.
         let below = Path::new(&group).strip_prefix(root).unwrap_or(Path::new(""));
-        found.push(Hierarchy { folder: Path::new(mount).join(below), limit_file });
+        let folder = Path::new(mount).join(below).components().collect();
+        found.push(Hierarchy { folder, limit_file });
     }
     found
 }

@@ -413,7 +413,7 @@ async fn memory_is_limited_where_the_kernel_can() {
     let (scene, (context, _)) = (Scene::new(), real_context(12));
     let script = "echo ready; exec sleep 1000";
     let stack = scene
-        .start(&format!("server = [{{ name = \"a\", recipe = \"sh\", settings = {{ script = '{script}' }} }}]"), &context)
+        .start(&format!("server = [{{ name = \"a\", recipe = \"sh\", settings = {{ script = '''{script}''' }} }}]"), &context)
         .await
         .expect("started");
     let limit = stack.server("a").expect("server").record().memory_limit.clone();
@@ -426,7 +426,7 @@ async fn memory_is_limited_where_the_kernel_can() {
     // Far more than the 64 MiB of the recipe.
     let script = "exec python3 -c \"x = b'x' * (1 << 28); print('ready', flush=True); input()\"";
     let servers = format!(
-        "server = [{{ name = \"a\", recipe = \"sh\", settings = {{ script = '{script}' }} }}]"
+        "server = [{{ name = \"a\", recipe = \"sh\", settings = {{ script = '''{script}''' }} }}]"
     );
     let error = scene.start(&servers, &context).await.expect_err("killed");
     assert!(error.chain().contains("signal: 9"), "{}", error.chain());
@@ -456,7 +456,9 @@ async fn an_isolated_stack_is_reached_and_reaches_nothing() {
     // Elsewhere: what carries connections over runs here.
     let fetch = || {
         let url = url.clone();
-        async { tokio::task::spawn_blocking(move || get(&url, "/hello.txt")).await.expect("joined") }
+        async {
+            tokio::task::spawn_blocking(move || get(&url, "/hello.txt")).await.expect("joined")
+        }
     };
     let answer = fetch().await.expect("answer");
     assert!(answer.ends_with("hello from w1"), "{answer}");
