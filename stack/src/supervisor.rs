@@ -20,6 +20,9 @@ use crate::template::Values;
 
 const ACTION: &str = "start stack";
 
+/// How many lines the end of a log has.
+const LAST_WORDS: usize = 12;
+
 /// How a stack is started.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -331,6 +334,11 @@ impl Server {
     /// Returns its log.
     pub fn log(&self) -> &Path {
         &self.record.log
+    }
+
+    /// Returns the end of its log.
+    pub fn last_words(&self) -> String {
+        folders::tail(&self.record.log, LAST_WORDS)
     }
 
     /// Says whether it runs.

@@ -119,25 +119,29 @@ impl UpArgs {
             is_to_be_detached: self.detach,
         };
         run.listen();
+        let shown = self.description.display();
         let stack = Stack::start(&description, &options, &place, &run.context).await?;
         run.progress.end();
-        let running = stacks::find(&place, &origin)?;
-        let said = match &running {
-            Some(running) => run.output.result(|| text(running, run), || value(running)),
+        let say = || match stacks::find(&place, &origin)? {
+            Some(running) => run.output.result(|| text(&running, run), || value(&running)),
             None => Ok(()),
         };
-        if let Err(error) = said {
+        if self.detach {
+            stack.detach()?;
+            run.progress.note(&format!("`lifeboat stack down {shown}` stops them"));
+            say()?;
+            return Ok(Exit::Done);
+        }
+        if let Err(error) = say() {
             stack.stop(&run.context).await?;
             return Err(error);
         }
-        if self.detach {
-            stack.detach()?;
-            let shown = self.description.display();
-            run.progress.note(&format!("`lifeboat stack down {shown}` stops them"));
-            return Ok(Exit::Done);
-        }
         run.progress.note("an interrupt stops them");
         let ended = watch(&stack, run).await;
+        for name in &ended {
+            let words = stack.server(name)?.last_words();
+            run.progress.warn(&format!("{name} ended by itself; its log ends:\n{words}"));
+        }
         let egress = stack.egress()?;
         run.progress.note("stopping");
         stack.stop(&run.context).await?;
@@ -145,11 +149,7 @@ impl UpArgs {
             let refused = egress.refused;
             run.progress.note(&format!("packets for the outside that were refused: {refused}"));
         }
-        if ended.is_empty() {
-            return Ok(Exit::Done);
-        }
-        run.progress.warn(&format!("ended by itself: {}", ended.join(", ")));
-        Ok(Exit::Failed)
+        Ok(if ended.is_empty() { Exit::Done } else { Exit::Failed })
     }
 }
 
