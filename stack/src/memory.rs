@@ -111,7 +111,7 @@ fn find(mounts: &str, own_groups: &str) -> Vec<Hierarchy> {
         let (Some(root), Some(mount)) = (left.get(3), left.get(4)) else { continue };
         let mut right = right.split(' ');
         let kind = right.next().unwrap_or_default();
-        let options = right.last().unwrap_or_default();
+        let options = right.next_back().unwrap_or_default();
         let is_memory = |list: &str| list.split(',').any(|one| one == "memory");
         let (group, limit_file) = match kind {
             "cgroup" if is_memory(options) => {

@@ -193,8 +193,10 @@ fn dialer(holder: ProcessId) -> io::Result<Dialer> {
         let outcome = move_into_link_name_space(space.as_fd(), Some(LinkNameSpaceType::Network));
         let is_in = outcome.is_ok();
         let _ = entered.send(outcome);
-        while is_in {
-            let Ok(job) = inbox.recv() else { return };
+        if !is_in {
+            return;
+        }
+        while let Ok(job) = inbox.recv() {
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, job.port));
             let _ = job.reply.send(StdStream::connect_timeout(&address, CONNECT_PATIENCE));
         }

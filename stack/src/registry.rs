@@ -185,7 +185,7 @@ pub(crate) fn records(place: &Place) -> Result<Vec<(String, Record)>> {
             records.push((id, record));
         }
     }
-    records.sort_by(|a, b| a.1.started_unix_s.cmp(&b.1.started_unix_s));
+    records.sort_by_key(|(_, record)| record.started_unix_s);
     Ok(records)
 }
 

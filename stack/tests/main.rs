@@ -1,6 +1,7 @@
 //! Real servers: each is fetched once, starts, and does what it was started for.
 
-use std::sync::Arc;
+use std::io::Write as _;
+use std::sync::{Arc, Once};
 
 use model::Context;
 use object_store::aws::AmazonS3Builder;
@@ -19,14 +20,18 @@ static STORES: Shared = Shared::new(
     ]"#,
 );
 
+static SAID: Once = Once::new();
+
 fn place() -> Place {
     Place::of_variables(std::env::vars_os()).expect("folders")
 }
 
+/// Says first what may be fetched, whatever becomes of what tests print.
 async fn stores(context: &Context) -> &'static Stack {
-    println!(
-        "fetches, unless they are in the cache: versitygw as a Go module, azurite by npm; if that fails moto by pip"
-    );
+    SAID.call_once(|| {
+        let line = "fetches, unless they are in the cache: versitygw as a Go module (else moto by pip), azurite by npm";
+        let _ = writeln!(std::io::stderr(), "{line}");
+    });
     STORES.get(&place(), context).await.expect("started")
 }
 
