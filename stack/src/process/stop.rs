@@ -72,13 +72,22 @@ pub async fn kill(mut known: BTreeSet<ProcessId>, mark: &str, clock: &dyn Clock)
     Err(error.detail("they do not end, though they were killed"))
 }
 
-/// Kills at once, without waiting: the last resort of what is dropped.
+/// How often what was killed is looked at; each look reads a file, so that all take about a second.
+const LOOKS: usize = 20_000;
+
+/// Kills at once, and looks until the kernel has done it: the last resort of what is dropped.
 pub fn kill_now(leaders: &[ProcessId], mark: &str) {
     let groups = leaders.iter().flat_map(|leader| members(*leader));
     let all: BTreeSet<ProcessId> =
         groups.chain(leaders.iter().copied()).chain(marked(mark)).collect();
-    for id in all {
+    for id in &all {
         id.signal(Signal::KILL);
+    }
+    for _ in 0..LOOKS {
+        if all.iter().all(|id| !id.is_alive()) {
+            return;
+        }
+        std::thread::yield_now();
     }
 }
 
