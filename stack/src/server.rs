@@ -154,8 +154,9 @@ impl<'m> Maker<'m> {
             self.once(".created", &variant.create).await?;
         }
         say("start");
-        let mut record = self.begin(ports, wave)?;
+        // Before it begins: it may say that it is ready at once.
         let from = std::fs::metadata(&self.log).map_or(0, |metadata| metadata.len());
+        let mut record = self.begin(ports, wave)?;
         self.wait_until_ready(record.process, from).await?;
         self.once(".prepared", &variant.prepare).await?;
         record.is_ready = true;
