@@ -59,6 +59,11 @@ impl Environment {
         self.get(name).map(|value| self.absolute(Path::new(value)))
     }
 
+    /// Returns all variables: what is started for the user gets them.
+    pub fn variables(&self) -> impl Iterator<Item = (OsString, OsString)> {
+        self.variables.iter().map(|(name, value)| (name.clone(), value.clone()))
+    }
+
     /// Returns the folder in which the process was started.
     pub fn folder(&self) -> &Path {
         &self.folder

@@ -10,6 +10,7 @@ pub mod ports;
 pub mod repositories;
 pub mod runtime;
 pub mod settings;
+pub mod stacks;
 pub mod systems;
 pub mod targets;
 

@@ -7,7 +7,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::commands::{
     backup, cat, completion, diff, doctor, find, follow, forget, hold, init, key, kit, ls, man,
-    points, recover, repo, restore, verify,
+    points, recover, repo, restore, stack, verify,
 };
 
 /// Keeps everything that a data platform needs to come back, and brings any point in time back.
@@ -113,6 +113,8 @@ pub enum Command {
     Kit(kit::Args),
     /// Check everything that a backup and a restore depend on
     Doctor(doctor::Args),
+    /// Start real servers on this host from a description, and stop them
+    Stack(stack::Args),
     /// Print a completion script for a shell
     Completion(completion::Args),
     /// Write the manual pages
@@ -141,6 +143,7 @@ impl Command {
             Self::Key(_) => "key",
             Self::Kit(_) => "kit",
             Self::Doctor(_) => "doctor",
+            Self::Stack(_) => "stack",
             Self::Completion(_) => "completion",
             Self::Man(_) => "man",
         }
@@ -201,6 +204,13 @@ mod tests {
             ("key test --share-file a --share-file b", "key"),
             ("kit --to /x --with-program", "kit"),
             ("doctor", "doctor"),
+            ("stack up servers.toml --detach", "stack"),
+            ("stack up servers.toml --folder /x --offline", "stack"),
+            ("stack fetch servers.toml", "stack"),
+            ("stack status", "stack"),
+            ("stack status servers.toml", "stack"),
+            ("stack logs servers.toml s3 --follow", "stack"),
+            ("stack down servers.toml", "stack"),
             ("completion bash", "completion"),
             ("man --to /x", "man"),
         ] {
@@ -221,6 +231,9 @@ mod tests {
             "verify --sample 0%",
             "verify --sample 101%",
             "key",
+            "stack",
+            "stack up",
+            "stack down",
             "forget",
             "recover",
             "backup --passphrase x",

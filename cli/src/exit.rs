@@ -80,6 +80,7 @@ impl Exit {
             {
                 Self::Failed
             }
+            ErrorKind::Unavailable if action == STACK_ACTION => Self::Failed,
             ErrorKind::NotFound
             | ErrorKind::Conflict
             | ErrorKind::Unsupported
@@ -99,9 +100,13 @@ impl Exit {
 /// What is being done where a pin is in the way.
 pub const PINNED_ACTION: &str = "forget point";
 
+/// What is being done where servers of this host are started and stopped.
+pub const STACK_ACTION: &str = "run stack";
+
 /// Says whether something is about files of this host, and not about the repository.
 pub fn is_about_this_host(action: &str) -> bool {
-    const HERE: [&str; 5] = ["create directory", "target", "restore", "policy", "configuration"];
+    const HERE: [&str; 6] =
+        ["create directory", "target", "restore", "policy", "configuration", STACK_ACTION];
     HERE.iter().any(|word| action.contains(word))
 }
 
@@ -146,6 +151,9 @@ mod tests {
             (ErrorKind::Fenced, "commit", 75),
             (ErrorKind::Cancelled, "capture", 130),
             (ErrorKind::Internal, "capture", 1),
+            (ErrorKind::Unavailable, STACK_ACTION, 1),
+            (ErrorKind::Denied, STACK_ACTION, 1),
+            (ErrorKind::Invalid, STACK_ACTION, 2),
             (ErrorKind::Unavailable, WRITE_ACTION, 141),
         ] {
             let error = Error::new(kind, action, "x");

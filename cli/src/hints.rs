@@ -3,7 +3,9 @@
 use model::{Error, ErrorKind};
 use repository::hold::HELD_ACTION;
 
-use crate::exit::{PINNED_ACTION, is_about_repository, is_about_state, is_about_this_host};
+use crate::exit::{
+    PINNED_ACTION, STACK_ACTION, is_about_repository, is_about_state, is_about_this_host,
+};
 
 /// Returns what a person should do about an error; none where that is plain or not known.
 pub fn hint(error: &Error) -> Option<&'static str> {
@@ -40,6 +42,10 @@ pub fn hint(error: &Error) -> Option<&'static str> {
         ErrorKind::Conflict if action.contains("restore") => {
             "restore elsewhere, or say --existing overwrite; --dry-run shows what stands in the way"
         }
+        ErrorKind::Conflict if action == STACK_ACTION => {
+            "`lifeboat stack status` shows what runs, `lifeboat stack down` stops it"
+        }
+        ErrorKind::Unavailable if action == STACK_ACTION => return None,
         ErrorKind::Unavailable => "nothing is lost: run the same command again when it is back",
         ErrorKind::Denied if action == PINNED_ACTION => {
             "take the pin off first: `lifeboat points unpin SELECTOR`"

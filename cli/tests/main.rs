@@ -592,3 +592,59 @@ fn help_completions_and_manuals_are_there() {
         assert!(scene.path("pages").join(page).is_file(), "{page}");
     }
 }
+
+/// A server that needs nothing but a shell.
+const STACK: &str = r#"
+server = [{ name = "one", recipe = "shell" }, { name = "two", recipe = "shell", settings = { note = "${one.url}" } }]
+[recipe.shell]
+about = "a shell"
+ports = ["tcp"]
+settings = { note = "" }
+[[recipe.shell.variant]]
+name = "sh"
+command = ["sh", "-c", "echo ready ${setting.note}; exec sleep 1000"]
+ready = [{ log = "ready" }]
+properties = { url = "x://${host}:${port.tcp}" }
+"#;
+
+/// Leaves no servers behind where a test fails.
+struct Down<'s>(&'s Scene);
+
+impl Drop for Down<'_> {
+    fn drop(&mut self) {
+        self.0.run(&["stack", "down", "servers.toml"]);
+    }
+}
+
+#[test]
+fn a_stack_is_started_looked_at_and_stopped() {
+    let scene = Scene::new();
+    fs::write(scene.path("servers.toml"), STACK).expect("write");
+    scene.code(17, &["stack", "status", "servers.toml"]);
+    assert_eq!(scene.ok(&["stack", "down", "servers.toml"]), "nothing runs\n");
+    let _down = Down(&scene);
+    let up = scene.json(0, &["stack", "up", "servers.toml", "--detach"]);
+    assert_eq!((&up["stack"], &up["is_detached"]), (&"servers".into(), &true.into()), "{up}");
+    let url = up["servers"][0]["properties"]["url"].as_str().expect("url");
+    let logs = scene.ok(&["stack", "logs", "servers.toml"]);
+    assert_eq!(logs, format!("one | ready\ntwo | ready {url}\n"));
+    assert_eq!(scene.ok(&["stack", "logs", "servers.toml", "one"]), "ready\n");
+    scene.code(2, &["stack", "logs", "servers.toml", "three"]);
+    scene.code(1, &["stack", "up", "servers.toml"]);
+    let status = scene.json(0, &["stack", "status"]);
+    let state = &status["stacks"][0]["servers"][1];
+    assert_eq!((&state["server"], &state["state"]), (&"two".into(), &"running".into()), "{status}");
+    let pid = state["pid"].as_u64().expect("pid");
+    let down = scene.json(0, &["stack", "down", "servers.toml"]);
+    assert_eq!(down["stopped"], serde_json::json!(["one", "two"]));
+    // What has ended has no command any more, also before its number is free.
+    let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    assert_eq!(text(&command), "");
+    let folder = up["folder"].as_str().expect("folder");
+    assert!(!Path::new(folder).exists());
+    fs::write(scene.path("bad.toml"), STACK.replace("\"shell\" }", "\"shall\" }")).expect("write");
+    assert_eq!(scene.json(2, &["stack", "up", "bad.toml"])["error"]["kind"], "invalid");
+    fs::write(scene.path("ends.toml"), STACK.replace("exec sleep 1000", "exit 3")).expect("write");
+    let failed = scene.json(1, &["stack", "up", "ends.toml"]);
+    assert!(failed["error"]["causes"][0].as_str().expect("cause").contains("exit status: 3"));
+}

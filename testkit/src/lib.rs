@@ -10,6 +10,7 @@ mod data;
 mod entropy;
 mod memory;
 mod monitor;
+mod real;
 mod reference;
 
 pub mod conformance;
@@ -23,5 +24,6 @@ pub use data::{Random, random_bytes, text_bytes};
 pub use entropy::SeededEntropy;
 pub use memory::{BytesReader, MemoryCut, Observed, ObservedItem};
 pub use monitor::RecordingMonitor;
+pub use real::real_context;
 pub use reference::{apply_change, apply_changes};
 pub use scripted::{MemoryTarget, ScriptedSystem};

@@ -19,6 +19,7 @@ pub mod points;
 pub mod recover;
 pub mod repo;
 pub mod restore;
+pub mod stack;
 pub mod verify;
 
 use std::io::{self, Write as _};
@@ -84,6 +85,7 @@ async fn dispatch(command: &Command, run: &Run) -> Result<Exit> {
         Command::Key(args) => Box::pin(args.run(run)).await,
         Command::Kit(args) => Box::pin(args.run(run)).await,
         Command::Doctor(args) => Box::pin(args.run(run)).await,
+        Command::Stack(args) => Box::pin(args.run(run)).await,
         Command::Completion(args) => args.run(),
         Command::Man(args) => args.run(),
     }

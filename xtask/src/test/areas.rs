@@ -34,7 +34,7 @@ pub const AREAS: &[Area] = &[
                 "repository",
                 &["model", "policies", "repository", "operations", "testkit", "chaos-tests"],
             ),
-            ("daemon", &["app", "cli"]),
+            ("daemon", &["app", "cli", "stack"]),
         ],
         is_kind: false,
     },

@@ -30,6 +30,10 @@ pub fn provide() -> Result<()> {
     host::say(
         "fetches: the crates of Cargo.lock that are not on this machine yet, by cargo; no more",
     );
+    host::say(
+        "fetches, when a test needs it and it is not in the cache: versitygw (Go module; Go from PyPI where that of \
+         this machine is too old), azurite (npm), moto (PyPI) in place of versitygw where that cannot be had",
+    );
     host::run(
         host::cargo()?
             .args(["fetch", "--locked", "--quiet"])
