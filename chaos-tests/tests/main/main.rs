@@ -1,5 +1,6 @@
 //! What the repository and the operations on it promise, under interruption, damage and chance.
 
+mod collector_model;
 mod damage;
 mod distant;
 mod files;
