@@ -6,9 +6,9 @@
 
 use super::state::{
     Collector, CollectorStep, FIRST, NO_PACK, Packs, Point, SESSIONS, SLOTS, SessionSet, Stands, State, WRITERS,
-    Writer, WriterStep, pack_bit, slots,
+    WriterStep, pack_bit, session_bit, slots,
 };
-use super::Protocol;
+use super::{Protocol, writer};
 
 impl State {
     /// Returns the state that stands for all that differ from this one by names alone.
@@ -35,10 +35,9 @@ impl State {
             }
         }
         for writer in &mut self.writers {
-            if writer.step == WriterStep::Ended {
-                *writer = Writer { sessions: writer.sessions, ..Writer::new(false) };
-            }
+            writer::forget_what_cannot_matter(protocol, writer);
         }
+        self.forget_sessions(protocol);
         // A pack that is gone, named by no segment and by nobody who may still write one, never returns.
         let mut kept = self.exists | self.indexed;
         for writer in &self.writers {
@@ -64,6 +63,38 @@ impl State {
                 self.generations[n].outcome = None;
             }
         }
+    }
+
+    /// Of two snapshots that refer to the same, one may be dropped: all that can happen with both happens
+    /// with one, as either may be forgotten. Who is not open is in no list of those that are.
+    fn forget_sessions(&mut self, protocol: &Protocol) {
+        let mut open = 0;
+        let mut committed = [false; 4];
+        let sessions: Vec<_> = self.sessions().collect();
+        for (bit, stands) in sessions.into_iter().rev() {
+            match stands {
+                Stands::Announced | Stands::Withdrawn => open |= bit,
+                // A writer that has just committed a checkpoint goes on from there.
+                Stands::Committed(refs) if !protocol.bounds.has_point && !self.is_looked_at(bit) => {
+                    if std::mem::replace(&mut committed[usize::from(refs)], true) {
+                        self.put(bit, Stands::Closed);
+                    }
+                }
+                _ => {}
+            }
+        }
+        for collector in &mut self.collectors {
+            collector.sessions &= open;
+        }
+    }
+
+    fn is_looked_at(&self, bit: SessionSet) -> bool {
+        self.writers.iter().enumerate().any(|(n, writer)| {
+            let current = usize::from(writer.session);
+            let is_checkpoint = writer.has_checkpoint || writer.step == WriterStep::CheckCheckpoint;
+            bit == session_bit(n, current)
+                || (is_checkpoint && current > 0 && bit == session_bit(n, current - 1))
+        })
     }
 
     fn map_packs(&mut self, map: impl Fn(Packs) -> Packs) {

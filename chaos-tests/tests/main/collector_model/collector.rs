@@ -5,7 +5,7 @@
 use super::Protocol;
 use super::state::{
     A, B, Chunks, Collector, CollectorStep, DELTA_B, NO_PACK, Packs, Point, SessionSet, Stands, State,
-    each, pack_bit, resolves, slots,
+    each, pack_bit, resolves, session_bit, slots,
 };
 use super::variants::Variant;
 
@@ -330,7 +330,15 @@ pub fn apply(protocol: &Protocol, state: &mut State, n: usize, action: Collector
                 _ => CollectorStep::Resolve,
             };
         }
-        CollectorAction::Fence(bit) => state.put(bit, Stands::Closed),
+        CollectorAction::Fence(bit) => {
+            let is_behind = |writer: &super::state::Writer| writer.has_checkpoint;
+            state.has_lost_progress |= state.has_forgotten_early
+                && state.writers.iter().enumerate().any(|(n, writer)| {
+                    session_bit(n, usize::from(writer.session)) == bit && is_behind(writer)
+                });
+            protocol.note(state, super::SEEN_FENCED);
+            state.put(bit, Stands::Closed);
+        }
         CollectorAction::GiveUp(bit) => {
             collector.sessions &= !bit;
             if protocol.variant == Some(Variant::FenceByDeletingAnnouncement) {
@@ -381,6 +389,14 @@ fn delete(protocol: &Protocol, state: &mut State, n: usize, action: CollectorAct
             // These were for this alone.
             (collector.condemned, collector.live, collector.copy) = (0, 0, NO_PACK);
             collector.step = CollectorStep::WriteIndex;
+            if protocol.bounds.collectors == 1 {
+                // Only collectors see the steps up to the first that deletes: one that is alone, and
+                // stops between them, begins as if it had stopped before.
+                state.collectors[n] = collector;
+                delete(protocol, state, n, CollectorAction::WriteIndex);
+                delete(protocol, state, n, CollectorAction::Decide);
+                return delete(protocol, state, n, CollectorAction::CheckOpen);
+            }
         }
         CollectorAction::WriteIndex => {
             state.indexed |= collector.merged;

@@ -7,7 +7,7 @@
 
 mod canonical;
 mod collector;
-mod runs;
+pub mod runs;
 mod state;
 mod variants;
 mod writer;
@@ -17,7 +17,7 @@ use std::time::Instant;
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
 use collector::CollectorAction;
-use state::{FIRST, Packs, Point, Seen, SessionSet, Stands, State, all_resolve};
+use state::{Packs, Point, Seen, SessionSet, Stands, State, all_resolve};
 use variants::{Bounds, Variant};
 use writer::WriterAction;
 
@@ -122,11 +122,7 @@ impl Protocol {
     }
 
     fn keeps_progress(&self, state: &State) -> bool {
-        // Only that variant forgets early; the session behind the checkpoint is lost then.
-        let is_lost = |writer: &state::Writer| {
-            writer.has_checkpoint && matches!(writer.stands(), Stands::Closed)
-        };
-        !(state.has_forgotten_early && state.writers.iter().any(is_lost))
+        !state.has_lost_progress
     }
 }
 

@@ -41,8 +41,8 @@ fn told(checker: impl Checker<Protocol>) -> (usize, usize, Vec<(&'static str, us
     (checker.unique_state_count(), checker.max_depth(), found)
 }
 
-#[test]
-fn scratch() {
+
+pub fn scratch_() {
     let env = |name: &str, default: u64| {
         std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
     };
@@ -92,8 +92,8 @@ const ALL: &[Variant] = &[
     Variant::PointNotChecked,
 ];
 
-#[test]
-fn variants_scratch() {
+
+pub fn variants_scratch_() {
     for variant in ALL {
         let found = search(&format!("{variant:?}"), SMALL, Some(*variant));
         for (name, steps, told) in found {

@@ -76,8 +76,6 @@ pub enum WriterStep {
     CheckCheckpoint,
     /// Variant: announce the next session after the checkpoint's commit.
     AnnounceNextLate,
-    /// Create the forget of the checkpoint that the commit has replaced.
-    ForgetCheckpoint,
     /// Nothing more.
     Ended,
 }
@@ -213,6 +211,8 @@ pub struct State {
     pub repacks_left: u8,
     /// A capture has forgotten its checkpoint before the commit that replaces it.
     pub has_forgotten_early: bool,
+    /// And was fenced after that.
+    pub has_lost_progress: bool,
     /// See [`Seen`].
     pub seen: Seen,
 }
@@ -307,6 +307,7 @@ impl State {
             puts_left: bounds.puts,
             repacks_left: bounds.repacks,
             has_forgotten_early: false,
+            has_lost_progress: false,
             seen: 0,
         }
     }

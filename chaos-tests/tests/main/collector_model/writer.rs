@@ -33,7 +33,7 @@ pub enum WriterAction {
     CommitCheckpoint,
     /// Check that the checkpoint is not forgotten, and go on behind it.
     CheckCheckpoint,
-    /// Forget the checkpoint that was replaced.
+    /// A variant: forget the checkpoint before the commit that replaces it.
     ForgetCheckpoint,
     /// The process died; another begins.
     BeginAgain,
@@ -50,7 +50,9 @@ pub fn actions(protocol: &Protocol, state: &State, n: usize, offer: &mut dyn FnM
         }
         WriterStep::CheckParent => {
             offer(WriterAction::CheckParent(None));
-            for (bit, stands) in state.sessions() {
+            // A parent is of use only to who may take it over.
+            let is_of_use = has_yet_to_read(protocol, writer) || may_take_over_from(protocol, writer);
+            for (bit, stands) in state.sessions().filter(|_| is_of_use) {
                 if matches!(stands, Stands::Committed(_)) {
                     offer(WriterAction::CheckParent(Some(bit)));
                 }
@@ -72,7 +74,6 @@ pub fn actions(protocol: &Protocol, state: &State, n: usize, offer: &mut dyn FnM
         WriterStep::CommitCheckpoint => offer(WriterAction::CommitCheckpoint),
         WriterStep::AnnounceNextLate => offer(WriterAction::AnnounceNext),
         WriterStep::CheckCheckpoint => offer(WriterAction::CheckCheckpoint),
-        WriterStep::ForgetCheckpoint => offer(WriterAction::ForgetCheckpoint),
     }
     let has_begun = writer.stands() != Stands::Nothing;
     if has_begun && next_session(protocol, writer).is_some() {
@@ -86,12 +87,14 @@ fn store_actions(
     writer: &Writer,
     offer: &mut dyn FnMut(WriterAction),
 ) {
+    // One that is closed cannot commit: only what it puts is of any consequence.
+    let is_closed = writer.stands() == Stands::Closed;
     let may_take_over = may_take_over(protocol, writer);
-    if may_take_over {
+    if may_take_over && !is_closed {
         offer(WriterAction::TakeOver);
     }
     let usable = usable(protocol, state, writer);
-    for chunks in [A, B, A | B] {
+    for chunks in [A, B, A | B].into_iter().filter(|_| !is_closed) {
         if all_resolve(&state.content, usable, chunks) {
             offer(WriterAction::Reuse(chunks));
         }
@@ -115,9 +118,16 @@ fn store_actions(
 }
 
 fn may_take_over(protocol: &Protocol, writer: &Writer) -> bool {
-    let is_allowed =
-        writer.is_clean || protocol.variant == Some(Variant::TakeoverWhileCondemned);
-    is_allowed && writer.parent != 0
+    may_take_over_from(protocol, writer) && writer.parent != 0
+}
+
+fn may_take_over_from(protocol: &Protocol, writer: &Writer) -> bool {
+    writer.is_clean || protocol.variant == Some(Variant::TakeoverWhileCondemned)
+}
+
+/// Some variants look at the parent first.
+fn has_yet_to_read(protocol: &Protocol, writer: &Writer) -> bool {
+    step_after(protocol, writer.step) != WriterStep::Store
 }
 
 /// The packs that this session finds by the index.
@@ -166,7 +176,7 @@ pub fn apply(protocol: &Protocol, state: &mut State, n: usize, action: WriterAct
             writer.step = step_after(protocol, WriterStep::Announce);
         }
         WriterAction::ReadCondemned => {
-            let mut open = protocol.open(state);
+            let open = protocol.open(state);
             writer.known = match protocol.variant {
                 Some(Variant::WriterIgnoresOlderGeneration) => open.last().map_or(0, |(_, set)| set),
                 _ => open.fold(0, |all, (_, set)| all | set),
@@ -220,12 +230,10 @@ fn finish(protocol: &Protocol, state: &mut State, n: usize, action: WriterAction
     match action {
         WriterAction::Commit => {
             if commit(&mut writer) {
-                let replaces = writer.has_checkpoint;
-                writer.step =
-                    if replaces { WriterStep::ForgetCheckpoint } else { WriterStep::Ended };
+                // The forget of the checkpoint that follows may come from anybody at any moment.
+                writer.step = WriterStep::Ended;
                 note_commit(protocol, state, &writer);
             } else {
-                protocol.note(state, super::SEEN_FENCED);
                 begin_again(protocol, &mut writer);
             }
         }
@@ -265,11 +273,7 @@ fn finish(protocol: &Protocol, state: &mut State, n: usize, action: WriterAction
                 state.put(before, Stands::Forgotten(refs));
             }
             writer.sessions = state.writers[n].sessions;
-            if writer.step == WriterStep::Store {
-                state.has_forgotten_early = true;
-            } else {
-                writer.step = WriterStep::Ended;
-            }
+            state.has_forgotten_early = true;
         }
         WriterAction::BeginAgain => begin_again(protocol, &mut writer),
         _ => {}
@@ -287,7 +291,14 @@ fn commit(writer: &mut Writer) -> bool {
     is_free
 }
 
-fn begin_again(protocol: &Protocol, writer: &mut Writer) {
+/// What a process has announced that is dead is as good as closed: it takes no commit key any more, and
+/// collectors wait no shorter for it.
+pub fn begin_again(protocol: &Protocol, writer: &mut Writer) {
+    for stands in &mut writer.sessions {
+        if matches!(stands, Stands::Announced | Stands::Withdrawn) {
+            *stands = Stands::Closed;
+        }
+    }
     let sessions = writer.sessions;
     *writer = match next_session(protocol, writer) {
         Some(session) => {
@@ -310,6 +321,32 @@ fn note_commit(protocol: &Protocol, state: &mut State, writer: &Writer) {
     if writer.refs & B != 0 && !has_full {
         protocol.note(state, super::SEEN_COMMITTED_DELTA);
     }
+}
+
+/// Forgets what a writer has no use for any more.
+pub fn forget_what_cannot_matter(protocol: &Protocol, writer: &mut Writer) {
+    if writer.stands() == Stands::Closed {
+        match writer.step {
+            WriterStep::ReadCondemned | WriterStep::CheckParent | WriterStep::Store => {
+                (writer.known, writer.is_clean, writer.parent) = (0, true, 0);
+                (writer.step, writer.has_checkpoint) = (WriterStep::Store, false);
+            }
+            WriterStep::Commit | WriterStep::ReadCondemnedNext | WriterStep::CommitCheckpoint => {
+                begin_again(protocol, writer);
+            }
+            _ => {}
+        }
+    }
+    if matches!(writer.step, WriterStep::IndexPacks | WriterStep::Commit) {
+        (writer.known, writer.is_clean, writer.parent) = (0, true, 0);
+    }
+    if writer.step == WriterStep::Ended {
+        begin_ended(writer);
+    }
+}
+
+fn begin_ended(writer: &mut Writer) {
+    *writer = Writer { sessions: writer.sessions, ..Writer::new(false) };
 }
 
 /// What a session that is not closed relies on: whoever forgets it, it must be there.
