@@ -5,8 +5,8 @@
 //! not find the same for all of a class (that would cost more than it saves); any choice is sound.
 
 use super::state::{
-    Collector, CollectorStep, FIRST, NO_PACK, Packs, Point, SESSIONS, SLOTS, SessionSet, Stands, State, WRITERS,
-    WriterStep, pack_bit, session_bit, slots,
+    Collector, CollectorStep, FIRST, NO_PACK, Packs, Point, SESSIONS, SLOTS, SessionSet, Stands,
+    State, WRITERS, WriterStep, pack_bit, session_bit, slots,
 };
 use super::{Protocol, writer};
 
@@ -75,7 +75,9 @@ impl State {
             match stands {
                 Stands::Announced | Stands::Withdrawn => open |= bit,
                 // A writer that has just committed a checkpoint goes on from there.
-                Stands::Committed(refs) if !protocol.bounds.has_point && !self.is_looked_at(bit) => {
+                Stands::Committed(refs)
+                    if !protocol.bounds.has_point && !self.is_looked_at(bit) =>
+                {
                     if std::mem::replace(&mut committed[usize::from(refs)], true) {
                         self.put(bit, Stands::Closed);
                     }
@@ -111,7 +113,8 @@ impl State {
         }
         for generation in &mut self.generations {
             generation.condemned = generation.condemned.map(&map);
-            generation.outcome = generation.outcome.map(|(sweep, dropped)| (map(sweep), map(dropped)));
+            generation.outcome =
+                generation.outcome.map(|(sweep, dropped)| (map(sweep), map(dropped)));
         }
     }
 
@@ -184,7 +187,8 @@ impl State {
         }
         self.content = order.map(|old| self.content[old]);
         self.map_packs(|packs| slots(packs).fold(0, |set, slot| set | 1 << places[slot]));
-        let rename = |pack: u8| if pack == NO_PACK { pack } else { places[usize::from(pack)] as u8 };
+        let rename =
+            |pack: u8| if pack == NO_PACK { pack } else { places[usize::from(pack)] as u8 };
         for writer in &mut self.writers {
             writer.pack = rename(writer.pack);
         }

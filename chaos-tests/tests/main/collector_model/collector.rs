@@ -4,8 +4,8 @@
 
 use super::Protocol;
 use super::state::{
-    A, B, Chunks, Collector, CollectorStep, DELTA_B, NO_PACK, Packs, Point, SessionSet, Stands, State,
-    each, pack_bit, resolves, session_bit, slots,
+    A, B, Chunks, Collector, CollectorStep, DELTA_B, NO_PACK, Packs, Point, SessionSet, Stands,
+    State, each, pack_bit, resolves, session_bit, slots,
 };
 use super::variants::Variant;
 
@@ -95,7 +95,9 @@ fn survey_actions(protocol: &Protocol, state: &State, offer: &mut dyn FnMut(Coll
     }
     let open: Vec<_> = protocol.open(state).map(|(n, _)| n).collect();
     open.iter().for_each(|n| offer(CollectorAction::Adopt(*n)));
-    if (!open.is_empty() && !protocol.overlaps()) || next_generation(state) >= protocol.bounds.generations {
+    if (!open.is_empty() && !protocol.overlaps())
+        || next_generation(state) >= protocol.bounds.generations
+    {
         return;
     }
     let live = live(state);
@@ -294,11 +296,8 @@ pub fn apply(protocol: &Protocol, state: &mut State, n: usize, action: Collector
         CollectorAction::Mark(dead) => {
             collector.generation = next_generation(state) as u8;
             collector.condemned = dead;
-            collector.step = if lists_early {
-                CollectorStep::ListSessionsEarly
-            } else {
-                CollectorStep::Condemn
-            };
+            collector.step =
+                if lists_early { CollectorStep::ListSessionsEarly } else { CollectorStep::Condemn };
         }
         CollectorAction::Repack(source, content) => {
             let Some(copy) = state.new_pack(content) else { return };

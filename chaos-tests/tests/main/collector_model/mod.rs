@@ -7,7 +7,7 @@
 
 mod canonical;
 mod collector;
-pub mod runs;
+mod runs;
 mod state;
 mod variants;
 mod writer;
@@ -116,7 +116,7 @@ impl Protocol {
 
     fn has_what_is_relied_on(&self, state: &State) -> bool {
         (0..self.bounds.writers).all(|n| {
-            let (own, chunks) = writer::relies_on(state, n);
+            let (own, chunks) = writer::relies_on(self, state, n);
             all_resolve(&state.content, state.located() | own, chunks)
         })
     }
@@ -143,7 +143,9 @@ impl Model for Protocol {
             writer::actions(self, state, n, &mut |action| steps.push(Step::Writer(n, action)));
         }
         for n in 0..self.bounds.collectors {
-            collector::actions(self, state, n, &mut |action| steps.push(Step::Collector(n, action)));
+            collector::actions(self, state, n, &mut |action| {
+                steps.push(Step::Collector(n, action))
+            });
         }
         for (bit, stands) in state.sessions() {
             if matches!(stands, Stands::Committed(_)) {
@@ -212,5 +214,3 @@ fn sanity() -> Vec<Property<Protocol>> {
         seen!("the last generation is done", SEEN_LAST_DONE),
     ]
 }
-
-
