@@ -183,12 +183,11 @@ fn resolve_actions(
 
 /// What is referred to: by snapshots that are not forgotten, or that a point names.
 fn live(state: &State) -> Chunks {
-    live_but(state, forgotten(state))
+    live_but(state, forgotten(state), pointed(state))
 }
 
-/// As [`live`], where these were forgotten when forgets were listed.
-fn live_but(state: &State, forgets: SessionSet) -> Chunks {
-    let pointed = pointed(state);
+/// As [`live`], where these were forgotten, and these named by a point, when that was listed.
+fn live_but(state: &State, forgets: SessionSet, pointed: SessionSet) -> Chunks {
     state.sessions().fold(0, |live, (bit, stands)| match stands {
         Stands::Committed(refs) | Stands::Forgotten(refs)
             if forgets & bit == 0 || pointed & bit != 0 =>
@@ -329,52 +328,60 @@ pub fn apply(protocol: &Protocol, state: &mut State, n: usize, action: Collector
                 _ => CollectorStep::Resolve,
             };
         }
-        CollectorAction::Fence(bit) => {
-            let is_behind = |writer: &super::state::Writer| writer.has_checkpoint;
-            state.has_lost_progress |= state.has_forgotten_early
-                && state.writers.iter().enumerate().any(|(n, writer)| {
-                    session_bit(n, usize::from(writer.session)) == bit && is_behind(writer)
-                });
-            protocol.note(state, super::SEEN_FENCED);
-            state.put(bit, Stands::Closed);
-        }
+        CollectorAction::Fence(bit) => fence(protocol, state, bit),
         CollectorAction::GiveUp(bit) => {
             collector.sessions &= !bit;
             if protocol.variant == Some(Variant::FenceByDeletingAnnouncement) {
                 state.put(bit, Stands::Withdrawn);
             }
         }
-        CollectorAction::Resolved => {
-            collector.sessions = 0;
-            if protocol.variant == Some(Variant::ForgetsListedLast) {
-                collector.forgets = pointed(state);
-                collector.step = CollectorStep::Remark;
-            } else if protocol.bounds.has_point {
-                collector.forgets = forgotten(state);
-                collector.step = CollectorStep::Remark;
-            } else {
-                collector.live = live(state);
-                collector.step = CollectorStep::Relocate;
-            }
-        }
+        CollectorAction::Resolved => list_forgets(protocol, state, &mut collector),
         CollectorAction::Remark => {
             collector.live = match protocol.variant {
                 Some(Variant::ForgetsListedLast) => {
-                    let unpointed = forgotten(state) & !collector.forgets;
-                    let is_root = |(bit, stands): (SessionSet, Stands)| match stands {
-                        Stands::Committed(refs) => refs,
-                        Stands::Forgotten(refs) if unpointed & bit == 0 => refs,
-                        _ => 0,
-                    };
-                    state.sessions().map(is_root).fold(0, |live, refs| live | refs)
+                    live_but(state, forgotten(state), collector.forgets)
                 }
-                _ => live_but(state, collector.forgets),
+                _ => live_but(state, collector.forgets, pointed(state)),
             };
             (collector.forgets, collector.step) = (0, CollectorStep::Relocate);
         }
         _ => return delete(protocol, state, n, action),
     }
     state.collectors[n] = collector;
+}
+
+/// C7 begins: forgets are listed before what they may be about. Without points nobody can tell whether
+/// commits are listed at the same moment.
+fn list_forgets(protocol: &Protocol, state: &State, collector: &mut Collector) {
+    collector.sessions = 0;
+    collector.step = CollectorStep::Remark;
+    if protocol.variant == Some(Variant::ForgetsListedLast) {
+        collector.forgets = pointed(state);
+    } else if protocol.bounds.has_point {
+        collector.forgets = forgotten(state);
+    } else {
+        collector.live = live(state);
+        collector.step = CollectorStep::Relocate;
+    }
+}
+
+/// C6 `resolve`: the session is closed; behind a checkpoint that was forgotten early, all is lost.
+fn fence(protocol: &Protocol, state: &mut State, bit: SessionSet) {
+    state.has_lost_progress |= state.has_forgotten_early
+        && state.writers.iter().enumerate().any(|(n, writer)| {
+            writer.has_checkpoint && session_bit(n, usize::from(writer.session)) == bit
+        });
+    protocol.note(state, super::SEEN_FENCED);
+    state.put(bit, Stands::Closed);
+}
+
+/// The newest generation that is done stays, all else of those that are goes.
+fn tidy(state: &mut State) {
+    let done = state.done_count();
+    for (n, generation) in state.generations[..done].iter_mut().enumerate() {
+        (generation.condemned, generation.outcome) = (None, None);
+        generation.is_done &= n + 1 == done;
+    }
 }
 
 fn delete(protocol: &Protocol, state: &mut State, n: usize, action: CollectorAction) {
@@ -437,13 +444,7 @@ fn delete(protocol: &Protocol, state: &mut State, n: usize, action: CollectorAct
                 protocol.note(state, super::SEEN_LAST_DONE);
             }
         }
-        CollectorAction::Tidy => {
-            let done = state.done_count();
-            for (n, generation) in state.generations[..done].iter_mut().enumerate() {
-                (generation.condemned, generation.outcome) = (None, None);
-                generation.is_done &= n + 1 == done;
-            }
-        }
+        CollectorAction::Tidy => tidy(state),
         CollectorAction::BeginAgain => collector = Collector::new(),
         _ => {}
     }

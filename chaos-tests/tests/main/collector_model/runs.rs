@@ -92,7 +92,7 @@ fn two_writers_one_collector_three_generations_with_puts() {
 
 #[test]
 fn two_writers_two_collectors_one_generation() {
-    exhaust("two collectors", Bounds { collectors: 2, sessions: 1, ..LEAST });
+    exhaust("two collectors", Bounds { collectors: 2, ..LEAST });
 }
 
 #[test]
@@ -110,7 +110,6 @@ fn two_writers_one_collector_three_generations_with_puts_and_repack() {
 #[test]
 #[ignore = "the full tier runs it"]
 fn two_collectors_at_larger_bounds() {
-    exhaust("two collectors", Bounds { collectors: 2, ..LEAST });
     exhaust("two collectors, repack", Bounds { collectors: 2, sessions: 1, repacks: 1, ..LEAST });
     let two_generations = Bounds { writers: 1, collectors: 2, generations: 2, ..LEAST };
     exhaust("two collectors, two generations", two_generations);
