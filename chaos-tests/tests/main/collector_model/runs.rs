@@ -104,7 +104,10 @@ fn a_point_keeps_what_it_names() {
 #[ignore = "the full tier runs it"]
 fn two_writers_one_collector_three_generations_with_puts_and_repack() {
     exhaust("puts", Bounds { generations: 3, puts: 1, ..LEAST });
-    exhaust("puts and repack", Bounds { generations: 3, puts: 1, repacks: 1, ..LEAST });
+    exhaust(
+        "puts and repack",
+        Bounds { generations: 3, puts: 1, repacks: 1, sessions: 1, ..LEAST },
+    );
 }
 
 #[test]
