@@ -1,6 +1,7 @@
 //! What the repository and the operations on it promise, under interruption, damage and chance.
 
 mod collecting;
+mod collector_model;
 mod damage;
 mod distant;
 mod files;

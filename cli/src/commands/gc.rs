@@ -54,6 +54,7 @@ fn packs(amount: Amount) -> String {
 /// Says why snapshots that are forgotten are kept.
 fn reason(gone: Gone) -> (&'static str, &'static str) {
     match gone {
+        Gone::Held => ("held", "a hold covers them"),
         Gone::InGrace => ("in_grace", "forgotten only lately"),
         Gone::NamedByPoint => ("named_by_point", "a point names them"),
         Gone::BaseOfLog => ("base_of_log", "changes are logged over them"),

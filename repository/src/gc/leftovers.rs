@@ -30,7 +30,7 @@ pub(super) async fn clear(
     let mut cleared = Leftovers::default();
     for point in &roots.gone_points {
         context.check("delete forgotten points")?;
-        match repository.delete_point_body(point).await {
+        match repository.delete_point_body(point, &roots.holds).await {
             Ok(()) => cleared.points += 1,
             Err(error) if is_about_one(error.kind()) => context.monitor.problem(&error),
             Err(error) => return Err(error),

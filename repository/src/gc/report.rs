@@ -7,6 +7,8 @@ use crate::types::SessionId;
 /// Why a snapshot that is forgotten is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Gone {
+    /// A hold covers it.
+    Held,
     /// It was forgotten only lately.
     InGrace,
     /// A point names it that is not forgotten, or pinned.

@@ -3,7 +3,8 @@
 //!
 //! The order is part of the protocol: forgets are listed first, then what refers to snapshots, then the
 //! commits. Whoever refers to a snapshot does so first and makes sure then that it is not forgotten;
-//! so a reference that is not seen here belongs to somebody who will see the forget.
+//! so a reference that is not seen here belongs to somebody who will see the forget. Holds are read after
+//! the forgets as well: who holds checks afterwards that nothing of it is forgotten.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
@@ -14,6 +15,7 @@ use model::{Context, Error, ErrorKind, Result, Timestamp};
 
 use super::report::Gone;
 use crate::Repository;
+use crate::hold::Holds;
 use crate::mark::MarkKind;
 use crate::point::{Freshness, PointId, is_damage};
 use crate::snapshot::codec::Commit;
@@ -45,6 +47,8 @@ pub(super) struct Roots {
     pub(super) gone: Vec<SessionId>,
     /// Snapshots that are forgotten and kept for now, by reason.
     pub(super) held: BTreeMap<Gone, u64>,
+    /// Holds that are in force by every clock that is known here.
+    pub(super) holds: Holds,
     /// Points that are forgotten and whose bodies are still there.
     pub(super) gone_points: Vec<PointId>,
     /// Checkpoints that nobody will go on from.
@@ -69,9 +73,12 @@ pub(super) async fn find(
     let forgets = dated(&forgets, |path| SessionId::from_path(path.strip_prefix("forget/")?));
     let point_forgets =
         dated(&point_forgets, |path| PointId::from_path(path.strip_prefix("forget-point/")?));
-    let mut roots = Roots::default();
+    // One that cannot be read ends the collection: what it covers is not known.
+    let holds = repository.holds(now.min(context.clock.now())).await?;
+    let mut roots = Roots { holds, ..Roots::default() };
     let due = due_of(&forgets, now, grace);
-    let due_points = due_of(&point_forgets, now, grace);
+    let mut due_points = due_of(&point_forgets, now, grace);
+    due_points.retain(|id| roots.holds.on_point(id).is_none());
     let mut references = References::find(repository, &due, &due_points, context).await?;
     roots.gone_points = std::mem::take(&mut references.gone_points);
     let listed = store.list("snapshot").await?;
@@ -87,6 +94,7 @@ pub(super) async fn find(
         roots.resolved.insert(id.clone());
         let kept = match (forgets.contains_key(&id), due.contains(&id)) {
             (false, _) => None,
+            (true, _) if roots.holds.on_snapshot(&id).is_some() => Some(Gone::Held),
             (true, false) => Some(Gone::InGrace),
             (true, true) => references.of(&id),
         };

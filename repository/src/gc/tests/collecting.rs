@@ -12,6 +12,7 @@ use super::super::{GcOptions, Outcome, Report, Stage, collect, gc_path, seal_set
 use crate::Repository;
 use crate::content::ChunkReader;
 use crate::format::ObjectType;
+use crate::hold::{HoldRequest, HoldScope};
 use crate::pack::pack_path;
 use crate::session::Session;
 use crate::session::testing::{
@@ -345,6 +346,29 @@ async fn forgets_wait_for_their_grace_and_for_what_needs_the_snapshot() {
     assert_eq!((report.freed.packs, report.held[&super::super::Gone::Unsigned]), (0, 1));
     fixture.delete(&path).await;
     check(&fixture, &first, &["a"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_hold_covers_is_kept_though_it_is_forgotten() {
+    let fixture = Fixture::new(56).await;
+    let first = capture(&fixture, &["a"]).await;
+    capture(&fixture, &["b"]).await;
+    forget(&fixture, &first).await;
+    let request = HoldRequest {
+        scope: HoldScope::Site(first.id.stream.site.clone()),
+        snapshots: Vec::new(),
+        who: "counsel".to_owned(),
+        why: "case 17".to_owned(),
+        until: None,
+    };
+    let hold = fixture.repository.add_hold(request, &fixture.context).await.expect("hold");
+    let report = gc(&fixture).await;
+    assert_eq!((report.freed.packs, report.held[&super::super::Gone::Held]), (0, 1));
+    check(&fixture, &first, &["a"]).await;
+    let released = fixture.repository.release_hold(hold.id, "counsel", "over", &fixture.context);
+    released.await.expect("release");
+    let report = gc(&fixture).await;
+    assert!(report.freed.packs > 0 && report.held.is_empty(), "{report:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
