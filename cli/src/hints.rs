@@ -11,73 +11,92 @@ use crate::exit::{
 pub fn hint(error: &Error) -> Option<&'static str> {
     let action = error.action();
     Some(match error.kind() {
-        ErrorKind::NotFound if is_about_repository(action) => {
-            "create one with `lifeboat init --repo URL`, or name another with --repo"
-        }
-        ErrorKind::NotFound if action == "find policy" => {
-            "write one with `lifeboat init`, or name it with --policy"
-        }
-        ErrorKind::NotFound if action.contains("key file") => {
-            "name the right one with --key-file, or use --passphrase-file"
-        }
-        ErrorKind::NotFound if is_about_state(action) => {
-            "`lifeboat points` lists what there is, `lifeboat ls SELECTOR` what is in it"
-        }
-        ErrorKind::Conflict if action == "create repository" => {
-            "use it as it is (`lifeboat points`), or choose another place with --repo"
-        }
-        ErrorKind::NotFound
-            if action.starts_with("read key share") || action == "read identity file" =>
-        {
-            "check the name after --share-file or --identity"
-        }
-        ErrorKind::Conflict if action == "create key file" => {
-            "an existing key file is never replaced: choose another name"
-        }
-        ErrorKind::Conflict
-            if action == "create key share file" || action == "create identity file" =>
-        {
-            "an existing file is never replaced: choose another place"
-        }
-        ErrorKind::Conflict if action.contains("restore") => {
-            "restore elsewhere, or say --existing overwrite; --dry-run shows what stands in the way"
-        }
-        ErrorKind::Conflict if action == STACK_ACTION => {
-            "`lifeboat stack status` shows what runs, `lifeboat stack down` stops it"
-        }
+        ErrorKind::NotFound => return on_not_found(action),
+        ErrorKind::Conflict => return on_conflict(action),
+        ErrorKind::Denied => return Some(on_denied(action)),
+        ErrorKind::Invalid => return on_invalid(action),
         ErrorKind::Unavailable if action == STACK_ACTION => return None,
         ErrorKind::Unavailable => "nothing is lost: run the same command again when it is back",
-        ErrorKind::Denied if action == PINNED_ACTION => {
-            "take the pin off first: `lifeboat points unpin SELECTOR`"
-        }
-        ErrorKind::Denied if action == HELD_ACTION => {
-            "`lifeboat hold list` shows what is held; who may, ends it: `lifeboat hold release ID`"
-        }
-        ErrorKind::Denied if is_about_this_host(action) => "check who may write there",
-        ErrorKind::Denied => "check who may read and write there; `lifeboat doctor` looks closer",
         ErrorKind::WrongKey => {
             "give another key with --key-file, --identity, --share-file, --passphrase-file or --passphrase-command"
-        }
-        ErrorKind::Invalid if action == "combine key shares" => {
-            "give --share-file once for each share, all of one set; `# any …` in a share says how many"
-        }
-        ErrorKind::Invalid if action == "choose repository" => {
-            "name it with --repo, LIFEBOAT_REPO, or [[repository]] in lifeboat.toml"
-        }
-        ErrorKind::Invalid if action == "ask for passphrase" => {
-            "give a key with --key-file, --passphrase-file or --passphrase-command"
-        }
-        ErrorKind::Invalid if action == "choose key source" => "keep one of them",
-        ErrorKind::Invalid if action.contains("selector") => {
-            "write SITE[/SYSTEM]@WHEN[:PATH], as in prod/etc@latest:/etc/hosts"
-        }
-        ErrorKind::Conflict if action == "add key slot" => {
-            "make a new key (as --new-key-file with a file that is not there yet): a second slot for the same one adds no safety"
         }
         ErrorKind::Corrupt => "run `lifeboat verify --deep` to see what is affected",
         ErrorKind::Fenced => "run it again: what was stored already is used",
         ErrorKind::Exhausted => "make room there and run it again: what was stored already is used",
         ErrorKind::Internal => "this is a fault of lifeboat: please report it with this message",
+        _ => return None,
+    })
+}
+
+/// What was asked for is not there.
+fn on_not_found(action: &str) -> Option<&'static str> {
+    Some(match action {
+        _ if is_about_repository(action) => {
+            "create one with `lifeboat init --repo URL`, or name another with --repo"
+        }
+        "find policy" => "write one with `lifeboat init`, or name it with --policy",
+        _ if action.contains("key file") => {
+            "name the right one with --key-file, or use --passphrase-file"
+        }
+        _ if is_about_state(action) => {
+            "`lifeboat points` lists what there is, `lifeboat ls SELECTOR` what is in it"
+        }
+        _ if action.starts_with("read key share") || action == "read identity file" => {
+            "check the name after --share-file or --identity"
+        }
+        _ => return None,
+    })
+}
+
+/// Something else is there already.
+fn on_conflict(action: &str) -> Option<&'static str> {
+    Some(match action {
+        "create repository" => {
+            "use it as it is (`lifeboat points`), or choose another place with --repo"
+        }
+        "create key file" => "an existing key file is never replaced: choose another name",
+        "create key share file" | "create identity file" => {
+            "an existing file is never replaced: choose another place"
+        }
+        _ if action.contains("restore") => {
+            "restore elsewhere, or say --existing overwrite; --dry-run shows what stands in the way"
+        }
+        STACK_ACTION => "`lifeboat stack status` shows what runs, `lifeboat stack down` stops it",
+        "add key slot" => {
+            "make a new key (as --new-key-file with a file that is not there yet): a second slot for the same one adds no safety"
+        }
+        _ => return None,
+    })
+}
+
+/// Somebody or something forbids it.
+fn on_denied(action: &str) -> &'static str {
+    match action {
+        PINNED_ACTION => "take the pin off first: `lifeboat points unpin SELECTOR`",
+        HELD_ACTION => {
+            "`lifeboat hold list` shows what is held; who may, ends it: `lifeboat hold release ID`"
+        }
+        _ if is_about_this_host(action) => "check who may write there",
+        _ => "check who may read and write there; `lifeboat doctor` looks closer",
+    }
+}
+
+/// What was said makes no sense.
+fn on_invalid(action: &str) -> Option<&'static str> {
+    Some(match action {
+        "combine key shares" => {
+            "give --share-file once for each share, all of one set; `# any …` in a share says how many"
+        }
+        "choose repository" => {
+            "name it with --repo, LIFEBOAT_REPO, or [[repository]] in lifeboat.toml"
+        }
+        "ask for passphrase" => {
+            "give a key with --key-file, --passphrase-file or --passphrase-command"
+        }
+        "choose key source" => "keep one of them",
+        _ if action.contains("selector") => {
+            "write SITE[/SYSTEM]@WHEN[:PATH], as in prod/etc@latest:/etc/hosts"
+        }
         _ => return None,
     })
 }

@@ -90,11 +90,12 @@ pub(super) async fn find(
         .collect();
     let mut live = Vec::new();
     let mut candidates = Vec::new();
+    let held = roots.held_among(repository, &due).await?;
     for (id, created) in commits {
         roots.resolved.insert(id.clone());
         let kept = match (forgets.contains_key(&id), due.contains(&id)) {
             (false, _) => None,
-            (true, _) if roots.holds.on_snapshot(&id).is_some() => Some(Gone::Held),
+            (true, true) if held.contains(&id) => Some(Gone::Held),
             (true, false) => Some(Gone::InGrace),
             (true, true) => references.of(&id),
         };
@@ -107,28 +108,7 @@ pub(super) async fn find(
             None => live.push((id, created)),
         }
     }
-    // Whoever deletes checks the signature: one that does not hold forgets nothing.
-    let signed: Vec<_> = stream::iter(candidates)
-        .map(|(id, created)| async move {
-            match repository.snapshot_forget(&id).await {
-                Ok(_) => Ok((id, created, None)),
-                Err(error) if is_damage(&error) => Ok((id, created, Some(error))),
-                Err(error) => Err(error),
-            }
-        })
-        .buffered(READS_MAX)
-        .try_collect()
-        .await?;
-    for (id, created, error) in signed {
-        match error {
-            None => roots.gone.push(id),
-            Some(error) => {
-                context.monitor.problem(&error);
-                *roots.held.entry(Gone::Unsigned).or_default() += 1;
-                live.push((id, created));
-            }
-        }
-    }
+    roots.check_signatures(repository, candidates, &mut live, context).await?;
     roots.read(repository, &live, now, context).await?;
     roots.find_domains(repository, context).await?;
     Ok(roots)
@@ -174,6 +154,61 @@ impl Roots {
             }
         }
         Ok(())
+    }
+
+    /// Takes those of the candidates as gone whose forget is signed; the others live on.
+    async fn check_signatures(
+        &mut self,
+        repository: &Repository,
+        candidates: Vec<(SessionId, Timestamp)>,
+        live: &mut Vec<(SessionId, Timestamp)>,
+        context: &Context,
+    ) -> Result<()> {
+        // Whoever deletes checks the signature: one that does not hold forgets nothing.
+        let signed: Vec<_> = stream::iter(candidates)
+            .map(|(id, created)| async move {
+                match repository.snapshot_forget(&id).await {
+                    Ok(_) => Ok((id, created, None)),
+                    Err(error) if is_damage(&error) => Ok((id, created, Some(error))),
+                    Err(error) => Err(error),
+                }
+            })
+            .buffered(READS_MAX)
+            .try_collect()
+            .await?;
+        for (id, created, error) in signed {
+            match error {
+                None => self.gone.push(id),
+                Some(error) => {
+                    context.monitor.problem(&error);
+                    *self.held.entry(Gone::Unsigned).or_default() += 1;
+                    live.push((id, created));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds what a hold covers of snapshots that are forgotten. Checkpoints are no states that anybody
+    /// was promised: none covers them.
+    async fn held_among(
+        &self,
+        repository: &Repository,
+        due: &HashSet<SessionId>,
+    ) -> Result<HashSet<SessionId>> {
+        let covered = due.iter().filter(|id| self.holds.on_snapshot(id).is_some());
+        let covered: Vec<_> = covered.cloned().collect();
+        let mut held = HashSet::new();
+        for ids in covered.chunks(COMMITS_AT_ONCE) {
+            let commits = repository.read_commits(ids).await?.into_iter();
+            let are_kept = commits.filter(|(_, commit)| match commit {
+                Ok(Commit::Snapshot(snapshot)) => !snapshot.is_checkpoint,
+                Ok(_) => false,
+                Err(_) => true,
+            });
+            held.extend(are_kept.map(|(id, _)| id));
+        }
+        Ok(held)
     }
 
     /// Finds the domains of what is forgotten or was closed as well: their packs are to be opened.

@@ -76,11 +76,11 @@ impl State {
                 Stands::Announced | Stands::Withdrawn => open |= bit,
                 // A writer that has just committed a checkpoint goes on from there.
                 Stands::Committed(refs)
-                    if !protocol.bounds.has_point && !self.is_looked_at(bit) =>
+                    if !protocol.bounds.has_point
+                        && !self.is_looked_at(bit)
+                        && std::mem::replace(&mut committed[usize::from(refs)], true) =>
                 {
-                    if std::mem::replace(&mut committed[usize::from(refs)], true) {
-                        self.put(bit, Stands::Closed);
-                    }
+                    self.put(bit, Stands::Closed);
                 }
                 _ => {}
             }

@@ -41,6 +41,14 @@ fn told(checker: impl Checker<Protocol>) -> Found {
 }
 
 /// Prints and returns what `run` gives.
+#[expect(
+    clippy::print_stdout,
+    reason = "states and times are asked for, and shown with --nocapture"
+)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long it took is printed, and nothing depends on it"
+)]
 fn timed(name: impl Debug, bounds: &Bounds, run: impl FnOnce() -> Found) -> Found {
     let began = Instant::now();
     let found = run();
