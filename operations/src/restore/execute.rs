@@ -19,7 +19,7 @@ use crate::browse::as_path;
 /// Memory is given out in units of this size.
 const UNIT_BYTES: u64 = 1 << 20;
 /// What a streamed content takes: what is written, and what is fetched ahead of it.
-const LARGE_BYTES: u64 = 12 << 20;
+const LARGE_BYTES: u64 = 9 << 20;
 
 /// A restore that is running.
 struct Run {

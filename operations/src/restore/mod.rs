@@ -77,8 +77,9 @@ impl Job {
         context.check("restore")?;
         let keys = repository.domain(&system.snapshot.domain)?;
         let memory_bytes = usize::try_from(repository.options().memory_bytes).unwrap_or(usize::MAX);
+        // Several large contents have to be under way at a time to keep all processors busy.
         // Neighbours in the state are neighbours in the blocks: few are wanted again later.
-        let (share, cache) = (memory_bytes / 4, memory_bytes / 8);
+        let (share, cache) = (memory_bytes / 8 * 3, memory_bytes / 8);
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let reader = ChunkReader::new(repository, &keys, cache)
             .with_threads(Arc::new(Threads::start("decode", cores)?))?
