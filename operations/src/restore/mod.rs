@@ -172,9 +172,9 @@ pub async fn restore(
     refuse_conflicts(&job).await?;
     let total = job.total_bytes().await?;
     job.phase("restore", total.map(|bytes| (Counter::RestoredBytes, bytes)));
-    let mut report = execute::execute(&job).await?;
+    let (mut report, early) = execute::execute(&job).await?;
     // The disk is busy with one, the processors with the other.
-    let persisted = execute::spawn_persist(&job);
+    let persisted = execute::spawn_persist(&job, early);
     let verified = if options.is_verified {
         job.phase("verify", total.map(|bytes| (Counter::VerifiedBytes, bytes)));
         verify::verify(&job, &mut report).await
