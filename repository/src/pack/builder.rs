@@ -3,6 +3,7 @@
 use model::{Entropy, Error, ErrorKind, Result};
 
 use super::contents::{TableCipher, table_bytes};
+use super::parity::{parity_bytes, write_parity};
 use super::{
     HEADER_BYTES, PACK_BLOCKS_MAX, PACK_BYTES_MAX, PACK_ENTRIES_MAX, PackEntry, SealedBlock,
     SealedPack,
@@ -29,6 +30,7 @@ pub struct PackBuilder {
     /// Under no name yet.
     entries: Vec<PackEntry>,
     bases: usize,
+    has_parity: bool,
 }
 
 impl PackBuilder {
@@ -74,12 +76,20 @@ impl PackBuilder {
             blocks: Vec::new(),
             entries: Vec::new(),
             bases: 0,
+            has_parity: false,
         }
     }
 
-    /// Takes memory for this many bytes at once.
+    /// Says whether the pack gets parity. One that would become longer than packs may be gets none.
+    #[must_use]
+    pub fn with_parity(self, has_parity: bool) -> Self {
+        Self { has_parity, ..self }
+    }
+
+    /// Takes memory for this many bytes at once, and for their parity.
     pub fn reserve(&mut self, bytes: usize) {
-        self.object.reserve(bytes.min(PACK_BYTES_MAX));
+        let parity = if self.has_parity { parity_bytes(bytes.min(PACK_BYTES_MAX)) } else { 0 };
+        self.object.reserve((bytes + parity).min(PACK_BYTES_MAX));
     }
 
     /// Appends a block; returns where it lies (`block_offset`, `block_length`).
@@ -124,9 +134,16 @@ impl PackBuilder {
         }
     }
 
-    /// Returns how long the pack would be if it ended here, in bytes.
+    /// Returns how long the pack would be if it ended here, in bytes, without parity.
     pub fn len_bytes(&self) -> usize {
         self.object.len() + table_bytes(self.blocks.len(), self.entries.len(), self.bases)
+    }
+
+    /// Returns how many bytes of parity it would get if it ended here.
+    fn parity_bytes(&self) -> usize {
+        let bare_bytes = self.len_bytes();
+        let parity_bytes = if self.has_parity { parity_bytes(bare_bytes) } else { 0 };
+        if bare_bytes + parity_bytes <= PACK_BYTES_MAX { parity_bytes } else { 0 }
     }
 
     /// Says whether a pack that is to have about `pack_bytes` should end here.
@@ -141,15 +158,22 @@ impl PackBuilder {
         self.blocks.is_empty()
     }
 
-    /// Seals the table of contents and names the pack.
+    /// Seals the table of contents, computes parity and names the pack.
     ///
     /// # Errors
     /// `Internal`.
     pub fn finish(self) -> Result<SealedPack> {
+        let parity_bytes = self.parity_bytes();
         let Self { kind, repository, keys, salt, mut object, mut hasher, hashed, .. } = self;
         let Self { blocks, mut entries, .. } = self;
         let cipher = TableCipher { kind, repository, keys: &keys };
+        let room = object.len()..object.len() + parity_bytes;
+        object.resize(room.end, 0);
         cipher.append(&mut object, &salt, &blocks, &entries)?;
+        if !room.is_empty() && !write_parity(&mut object, room) {
+            return Err(Error::new(ErrorKind::Internal, "fill pack", "")
+                .detail("its parity does not fit"));
+        }
         hasher.update(object.get(hashed..).unwrap_or_default());
         let name = PackName(*hasher.finalize().as_bytes());
         for entry in &mut entries {

@@ -3,7 +3,8 @@
 //! Table: `blocks u32 | (offset u32, length u32)* | entries u32 |
 //! (id 32, block u32, offset u32, length u32, kind u8, bases u8, base 32 *)*`, sealed. Footer, the
 //! last 80 bytes: `table offset u32 | table length u32 | object length u32 | key epoch u16 | flags u16
-//! | hash of the pack's header 16 | siv 32 | check 8 | "LBTABLE1"`.
+//! | hash of the pack's header 16 | siv 32 | check 8 | "LBTABLE1"`. Of the flags one is known: parity
+//! stands between blocks and table.
 
 use bytes::Bytes;
 use model::{Error, ErrorKind, Result};
@@ -25,6 +26,8 @@ pub(super) const FOOTER_BYTES: usize = 80;
 
 const MAGIC: [u8; 8] = *b"LBTABLE1";
 const CHECK_BYTES: usize = 8;
+/// The flag of a pack with parity.
+const WITH_PARITY: u16 = 1;
 const BLOCK_RECORD_BYTES: usize = 8;
 const ENTRY_RECORD_BYTES: usize = 46;
 /// The longest table that the caps allow.
@@ -42,6 +45,8 @@ pub(super) struct Footer {
     pub(super) length: u32,
     object_length: u32,
     epoch: u16,
+    /// Parity stands before the table.
+    pub(super) has_parity: bool,
     /// Binds the table to what stands at the other end of the pack.
     header: [u8; 16],
     siv: [u8; 32],
@@ -52,7 +57,8 @@ impl Footer {
         let mut bound =
             [self.offset, self.length, self.object_length].map(u32::to_le_bytes).concat();
         bound.extend_from_slice(&self.epoch.to_le_bytes());
-        bound.extend_from_slice(&[0, 0]);
+        let flags = if self.has_parity { WITH_PARITY } else { 0 };
+        bound.extend_from_slice(&flags.to_le_bytes());
         bound.extend_from_slice(&self.header);
         bound
     }
@@ -82,6 +88,7 @@ impl Footer {
             length: word(4)?,
             object_length: word(8)?,
             epoch: u16::from_le_bytes(*footer.get(12..)?.first_chunk()?),
+            has_parity: u16::from_le_bytes(*footer.get(14..)?.first_chunk()?) == WITH_PARITY,
             header: *footer.get(16..)?.first_chunk()?,
             siv: *footer.get(32..)?.first_chunk()?,
         };
@@ -127,7 +134,8 @@ impl TableCipher<'_> {
         [&self.repository.0[..], &header, &footer.bound()].concat()
     }
 
-    /// Appends the sealed table and the footer to a pack. `salt` is the pack's random part.
+    /// Appends the sealed table and the footer to a pack that ends with its blocks, or with parity.
+    /// `salt` is the pack's random part.
     pub(super) fn append(
         &self,
         object: &mut Vec<u8>,
@@ -140,7 +148,9 @@ impl TableCipher<'_> {
         let length = |length: usize| u32::try_from(length).map_err(|_| fault());
         encode_table(object, blocks, entries).ok_or_else(fault)?;
         let table_length = object.len() - from + TAG_BYTES;
+        let end = blocks.last().map_or(HEADER_BYTES, |(at, length)| *at as usize + *length as usize);
         let mut footer = Footer {
+            has_parity: end < from,
             offset: length(from)?,
             length: length(table_length)?,
             object_length: length(from + table_length + FOOTER_BYTES)?,
@@ -165,7 +175,7 @@ impl TableCipher<'_> {
             })?
             .len();
         text.truncate(length);
-        decode_table(&text.into(), footer.offset, self.kind, name).ok_or_else(|| {
+        decode_table(&text.into(), footer, self.kind, name).ok_or_else(|| {
             Error::new(ErrorKind::Corrupt, "read contents of pack", subject())
                 .detail("its table of contents makes no sense")
         })
@@ -204,7 +214,13 @@ fn encode_table(output: &mut Vec<u8>, blocks: &[(u32, u32)], entries: &[PackEntr
     Some(())
 }
 
-fn decode_table(table: &Bytes, end: u32, pack_kind: PackKind, name: PackName) -> Option<Table> {
+fn decode_table(
+    table: &Bytes,
+    footer: &Footer,
+    pack_kind: PackKind,
+    name: PackName,
+) -> Option<Table> {
+    let end = footer.offset;
     let mut input = Input::new(table);
     let count = |input: &mut Input<'_>, record: usize, max: usize| {
         let count = u32::from_le_bytes(input.array()?) as usize;
@@ -249,7 +265,8 @@ fn decode_table(table: &Bytes, end: u32, pack_kind: PackKind, name: PackName) ->
         let location = Location { pack: name, block_offset, block_length, offset_in_block, length };
         entries.push(PackEntry { id, kind, location, bases });
     }
-    (input.is_empty() && at == end).then_some(Table { blocks, entries })
+    let is_end = if footer.has_parity { at < end } else { at == end };
+    (input.is_empty() && is_end).then_some(Table { blocks, entries })
 }
 
 /// Reads a pack's table of contents (two small requests, a third for a long table).

@@ -1,6 +1,6 @@
 //! Packs: blocks of chunks or nodes under a name that is the hash of their bytes.
 //!
-//! `header 17 | key epoch u16 | random 32 | wrap length u16 | wrap | block* | table of contents |
+//! `header 17 | key epoch u16 | random 32 | wrap length u16 | wrap | block* | parity | table of contents |
 //! footer 80`. Whoever has a pack can check it by its name, without a key; whoever has the key can read
 //! each block by itself. `docs/repository-format.md` §3 has the bytes.
 
@@ -9,6 +9,7 @@ mod builder;
 mod check;
 pub(crate) mod compress;
 mod contents;
+mod parity;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ pub use block::{
 pub use builder::PackBuilder;
 pub use check::{check_pack, check_pack_deep, salvage, scan_blocks};
 pub use contents::{PACK_BLOCKS_MAX, PACK_ENTRIES_MAX, read_contents};
+pub(crate) use parity::heal;
 pub(crate) use stream::{Scratch, Streamed, check_pack_streamed};
 
 use crate::format::{Header, ObjectType};

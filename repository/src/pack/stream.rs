@@ -91,6 +91,10 @@ pub(crate) fn check_pack_streamed(
         let content = opened.decode(&mut scratch.decoded)?;
         check_content(content, mine, keys, &mut deltas)?;
     }
+    if footer.has_parity {
+        // What it is worth is said by the pack's name.
+        window.skip()?;
+    }
     let is_sound = rest.is_empty() && window.finish(&tail)? == name.0;
     is_sound.then_some(Streamed { domain, entries, deltas })
 }
@@ -159,6 +163,16 @@ impl<'w, S: Read + Seek> Window<'w, S> {
         let taken = self.start..self.start + length;
         self.start = taken.end;
         self.bytes.get_mut(taken)
+    }
+
+    /// Takes all that is left, piece by piece.
+    fn skip(&mut self) -> Option<()> {
+        loop {
+            match self.end - self.start + self.left.min(PIECE_BYTES) {
+                0 => return Some(()),
+                next => self.take(next.min(PIECE_BYTES))?,
+            };
+        }
     }
 
     /// Reads one more piece of what is to be taken at once.
