@@ -113,6 +113,15 @@ impl Store {
         &self.0.name
     }
 
+    /// Says whether two stores are one folder of this host, or go by one name.
+    pub(crate) fn is_same_place(&self, other: &Self) -> bool {
+        match (&self.0.local_root, &other.0.local_root) {
+            (Some(root), Some(other)) => root == other,
+            (None, None) => self.0.name == other.0.name,
+            _ => false,
+        }
+    }
+
     /// Returns how much has been asked of the store through this value and its clones.
     pub fn stats(&self) -> StoreStats {
         self.0.counters.read()
