@@ -104,6 +104,9 @@ pub struct Report {
     pub problems: BTreeMap<String, Problem>,
     /// How often all was looked at: more than once where a collector was at work at either end.
     pub passes: u64,
+    /// False where nothing was to be copied, but a collection at the destination has not ended: what an
+    /// earlier copy that was cut off relied on may still be deleted there. The next copy finds out.
+    pub is_settled: bool,
     /// Objects and folders at the source that are of no known kind: they were not copied.
     pub unknown: Vec<String>,
     /// Key slots that open the destination and are not at the source: removed there, maybe.

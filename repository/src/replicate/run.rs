@@ -38,6 +38,7 @@ pub(super) struct Run<'a> {
     options: &'a ReplicaOptions,
     context: &'a Context,
     keys_only_there: Vec<String>,
+    is_settled: bool,
 }
 
 /// What a look at both stores found.
@@ -67,7 +68,7 @@ impl<'a> Run<'a> {
         context: &'a Context,
     ) -> Self {
         let transfer = Transfer::new(stores, options, context);
-        Self { transfer, options, context, keys_only_there: Vec::new() }
+        Self { transfer, options, context, keys_only_there: Vec::new(), is_settled: true }
     }
 
     /// Copies everything, or finds out what would be copied.
@@ -96,6 +97,7 @@ impl<'a> Run<'a> {
             kinds: tally.kinds,
             problems: tally.problems,
             passes,
+            is_settled: self.is_settled,
             unknown,
             keys_only_there: self.keys_only_there,
             lag,
@@ -107,6 +109,12 @@ impl<'a> Run<'a> {
         self.transfer.take_gone();
         let (here, there) = futures::try_join!(activity(source), activity(destination))?;
         let survey = self.survey(is_first).await?;
+        if survey.missing.is_empty() {
+            // Nothing is relied on that was not relied on before.
+            self.copy_sessions().await?;
+            self.is_settled = !there.is_open;
+            return Ok(Ended::Whole);
+        }
         self.announce(&survey);
         for kind in [Kind::KeySlot, Kind::Writer, Kind::KeyTest, Kind::Hold] {
             self.copy_all(kind, &survey).await?;
@@ -133,7 +141,7 @@ impl<'a> Run<'a> {
 
     /// Copies what refers to packs: each kind after what it refers to.
     async fn copy_references(&self, survey: &Survey) -> Result<()> {
-        for kind in [Kind::Forget, Kind::ForgetPoint] {
+        for kind in [Kind::ForgetPoint, Kind::Forget] {
             self.copy_early_forgets(kind, survey).await?;
         }
         self.copy_listed(Kind::Snapshot, survey).await?;
@@ -144,7 +152,8 @@ impl<'a> Run<'a> {
         for kind in [Kind::Heartbeat, Kind::Mark] {
             self.copy_all(kind, survey).await?;
         }
-        for kind in [Kind::PointHeader, Kind::Point, Kind::Forget, Kind::ForgetPoint] {
+        // Points are forgotten before the snapshots that they name.
+        for kind in [Kind::PointHeader, Kind::Point, Kind::ForgetPoint, Kind::Forget] {
             self.copy_listed(kind, survey).await?;
         }
         self.copy_all(Kind::HoldRelease, survey).await
