@@ -8,4 +8,5 @@ mod files;
 mod golden;
 mod interruptions;
 mod naive;
+mod replicating;
 mod restoring;

@@ -11,8 +11,10 @@ use object_store::memory::InMemory;
 use super::*;
 use crate::gc::{Stage, gc_path, seal_set};
 use crate::mark::MarkKind;
-use crate::point::{PointDraft, PointId};
+use crate::point::{PointDraft, PointId, PointSealer};
 use crate::session::testing::{Fixture, Recorded, build, draft, put_contents};
+use crate::format::ObjectType;
+use crate::snapshot::codec::encode_tombstone;
 use crate::snapshot::{Snapshot, snapshot_path};
 use crate::types::Number;
 use crate::verify::{Depth, VerifyOptions, verify};
@@ -30,6 +32,7 @@ fn options() -> ReplicaOptions {
 /// A repository and the store of its copy.
 struct Pair {
     fixture: Fixture,
+    sealer: PointSealer,
     copy: Recorded,
     there: Store,
 }
@@ -39,7 +42,8 @@ impl Pair {
         let fixture = Fixture::new(seed).await;
         let copy = Recorded::default();
         let there = Store::new(Arc::new(copy.clone()), "copy", &fixture.context);
-        Self { fixture, copy, there }
+        let sealer = fixture.repository.point_sealer(&"prod".parse().expect("site"));
+        Self { fixture, sealer, copy, there }
     }
 
     fn here(&self) -> &Store {
@@ -56,10 +60,7 @@ impl Pair {
     }
 
     async fn seal(&self) -> PointId {
-        let sealer = self.fixture.repository.point_sealer(&"prod".parse().expect("site"));
-        let (lacks, checks, clocks) = (vec!["all".to_owned()], Vec::new(), Vec::new());
-        let draft = PointDraft { entries: Vec::new(), lacks, checks, clocks };
-        sealer.seal(draft, &self.fixture.context).await.expect("seal").id
+        seal_with(&self.sealer, &self.fixture.context).await
     }
 
     async fn sync(&self) -> Report {
@@ -88,6 +89,12 @@ impl Pair {
         self.here().delete(path).await.expect("delete");
         self.here().create(path, bytes).await.expect("create");
     }
+}
+
+async fn seal_with(sealer: &PointSealer, context: &Context) -> PointId {
+    let (lacks, checks, clocks) = (vec!["all".to_owned()], Vec::new(), Vec::new());
+    let draft = PointDraft { entries: Vec::new(), lacks, checks, clocks };
+    sealer.seal(draft, context).await.expect("seal").id
 }
 
 async fn paths(store: &Store, prefix: &str) -> Vec<String> {
@@ -252,13 +259,19 @@ async fn a_session_that_has_not_ended_stays_at_home() {
     pair.capture(&["a"]).await;
     let open = pair.fixture.begin().await;
     pair.sync().await;
-    let at = |kind: &str| format!("{kind}/{}", open.id().path());
-    assert!(!paths(&pair.there, "session").await.contains(&at("session")));
+    let announcement = format!("session/{}", open.id().path());
+    assert!(!paths(&pair.there, "session").await.contains(&announcement));
     // Once it is closed, so it is everywhere.
-    pair.fixture.repository.close_session(open.id(), "test").await.expect("close");
+    let tombstone = encode_tombstone("test");
+    let closed = pair.fixture.repository.create_signed(
+        ObjectType::Snapshot,
+        &snapshot_path(open.id()),
+        tombstone,
+    );
+    closed.await.expect("close");
     let report = pair.sync().await;
     assert_eq!(report.copied().objects, 2);
-    assert!(paths(&pair.there, "session").await.contains(&at("session")));
+    assert!(paths(&pair.there, "session").await.contains(&announcement));
     let error = {
         let root = build(&open, &[]).await;
         open.commit(root, draft()).await.expect_err("closed")
@@ -276,13 +289,7 @@ async fn two_stores_that_were_written_to_apart_come_together() {
     let copy = pair.fixture.open_copy(pair.there.clone()).await.expect("open copy");
     let context = &pair.fixture.context;
     let sealer = copy.point_sealer(&"prod".parse().expect("site"));
-    let draft = PointDraft {
-        entries: Vec::new(),
-        lacks: vec!["all".to_owned()],
-        checks: Vec::new(),
-        clocks: Vec::new(),
-    };
-    let made_there = sealer.seal(draft, context).await.expect("seal").id;
+    let made_there = seal_with(&sealer, context).await;
     let made_here = pair.seal().await;
     pair.capture(&["b"]).await;
 
