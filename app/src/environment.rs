@@ -9,6 +9,8 @@ use model::{Error, ErrorKind, Result};
 /// Settings of object stores, by how their names begin. Others of the same meaning (`TOKEN`, `REGION`)
 /// are too common to be meant.
 const STORE_PREFIXES: [&str; 3] = ["AWS_", "AZURE_", "GOOGLE_"];
+/// What stands before the name of a setting that is meant for a copy alone.
+const COPY_PREFIX: &str = "LIFEBOAT_COPY_";
 
 /// What the process was given by those who started it.
 #[derive(Debug, Clone, Default)]
@@ -108,6 +110,18 @@ impl Environment {
             .collect()
     }
 
+    /// Returns the settings of the store that holds a copy: those of all stores, and instead of any of
+    /// them what stands under its name behind `LIFEBOAT_COPY_`.
+    pub fn copy_options(&self) -> BTreeMap<String, String> {
+        let mut options = self.store_options();
+        let own = self.variables.iter().filter_map(|(name, value)| {
+            let name = name.to_str()?.strip_prefix(COPY_PREFIX)?;
+            Some((name.to_owned(), value.to_str()?.to_owned()))
+        });
+        options.extend(own);
+        options
+    }
+
     /// Returns what this host is called: `LIFEBOAT_HOST`, or as the kernel says.
     ///
     /// # Errors
@@ -124,6 +138,23 @@ impl Environment {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_copy_may_have_settings_of_its_own() {
+        let pairs = [
+            ("AWS_REGION", "here"),
+            ("AWS_ACCESS_KEY_ID", "a"),
+            ("LIFEBOAT_COPY_AWS_ACCESS_KEY_ID", "b"),
+            ("LIFEBOAT_CACHE", "/c"),
+        ];
+        let environment = Environment::of_pairs(Path::new("/"), &pairs);
+        let shown = |options: BTreeMap<String, String>| {
+            let words: Vec<_> = options.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            words.join(" ")
+        };
+        assert_eq!(shown(environment.store_options()), "AWS_ACCESS_KEY_ID=a AWS_REGION=here");
+        assert_eq!(shown(environment.copy_options()), "AWS_ACCESS_KEY_ID=b AWS_REGION=here");
+    }
 
     #[test]
     fn places_follow_conventions() {
