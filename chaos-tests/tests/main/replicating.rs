@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chaos_tests::engine::capture_system;
-use chaos_tests::observe::{Observed, state_of};
+use chaos_tests::observe::state_of;
 use chaos_tests::script::{self, Amount, Expected, Fact};
 use chaos_tests::stores::{Durability, Fault, Faults, Interposed, Power};
 use model::{Context, ErrorKind};
@@ -20,7 +20,7 @@ use repository::store::Store;
 use repository::types::SessionId;
 use repository::verify::{Depth, VerifyOptions, verify};
 use repository::{CreateOptions, OpenOptions, Repository};
-use testkit::{ScriptedSystem, SeededEntropy};
+use testkit::{Observed, ScriptedSystem, SeededEntropy};
 
 /// More than any copy makes.
 const WRITES_MAX: u64 = 10_000;
