@@ -37,8 +37,6 @@ pub(super) struct Run<'a> {
     transfer: Transfer<'a>,
     options: &'a ReplicaOptions,
     context: &'a Context,
-    keys_only_there: Vec<String>,
-    is_settled: bool,
 }
 
 /// What a look at both stores found.
@@ -50,6 +48,8 @@ struct Survey {
     listed: BTreeMap<Kind, HashSet<Fingerprint>>,
     /// Folders of packs that the destination lacks some of.
     pack_folders: Vec<(Kind, String)>,
+    /// Announcements that the destination lacks, of whatever has ended or not.
+    has_sessions: bool,
 }
 
 /// How a pass ended.
@@ -57,6 +57,8 @@ struct Survey {
 enum Ended {
     /// The destination has everything that was listed.
     Whole,
+    /// It had everything before, but a collection there has not ended.
+    Unsettled,
     /// Something was deleted meanwhile.
     Disturbed,
 }
@@ -67,27 +69,26 @@ impl<'a> Run<'a> {
         options: &'a ReplicaOptions,
         context: &'a Context,
     ) -> Self {
-        let transfer = Transfer::new(stores, options, context);
-        Self { transfer, options, context, keys_only_there: Vec::new(), is_settled: true }
+        Self { transfer: Transfer::new(stores, options, context), options, context }
     }
 
     /// Copies everything, or finds out what would be copied.
-    pub(super) async fn run(mut self) -> Result<Report> {
+    pub(super) async fn run(self) -> Result<Report> {
         let (source, destination) = (self.transfer.source, self.transfer.destination);
         let identity = Identity::find(source, destination).await?;
         let unknown = unknown_names(source).await?;
-        let mut passes = 0;
+        let (mut passes, mut ended) = (0, Ended::Disturbed);
         if self.options.is_dry_run {
             self.survey(true).await?;
         } else {
             identity.settle(destination).await?;
-            while self.pass(passes == 0).await? == Ended::Disturbed {
-                passes += 1;
+            while ended == Ended::Disturbed {
                 if passes == PASSES_MAX {
                     return Err(busy(source, "collectors keep deleting at either end"));
                 }
+                ended = self.pass(passes == 0).await?;
+                passes += 1;
             }
-            passes += 1;
         }
         let lag = measure_lag(source, destination).await?;
         let tally = std::mem::take(&mut *self.transfer.tally());
@@ -97,23 +98,24 @@ impl<'a> Run<'a> {
             kinds: tally.kinds,
             problems: tally.problems,
             passes,
-            is_settled: self.is_settled,
+            is_settled: ended != Ended::Unsettled,
             unknown,
-            keys_only_there: self.keys_only_there,
+            keys_only_there: tally.keys_only_there,
             lag,
         })
     }
 
-    async fn pass(&mut self, is_first: bool) -> Result<Ended> {
+    async fn pass(&self, is_first: bool) -> Result<Ended> {
         let (source, destination) = (self.transfer.source, self.transfer.destination);
         self.transfer.take_gone();
         let (here, there) = futures::try_join!(activity(source), activity(destination))?;
         let survey = self.survey(is_first).await?;
         if survey.missing.is_empty() {
             // Nothing is relied on that was not relied on before.
-            self.copy_sessions().await?;
-            self.is_settled = !there.is_open;
-            return Ok(Ended::Whole);
+            if survey.has_sessions {
+                self.copy_sessions().await?;
+            }
+            return Ok(if there.is_open { Ended::Unsettled } else { Ended::Whole });
         }
         self.announce(&survey);
         for kind in [Kind::KeySlot, Kind::Writer, Kind::KeyTest, Kind::Hold] {
@@ -187,7 +189,7 @@ impl<'a> Run<'a> {
     }
 
     /// Looks at everything in both stores, referrers first.
-    async fn survey(&mut self, is_first: bool) -> Result<Survey> {
+    async fn survey(&self, is_first: bool) -> Result<Survey> {
         let subject = self.transfer.source.name().to_owned();
         self.context.monitor.phase(Phase { name: "list", subject, total: None });
         let mut survey = Survey::default();
@@ -196,7 +198,7 @@ impl<'a> Run<'a> {
                 continue;
             }
             let here = folders(self.transfer.source, kind).await?;
-            let plans = stream::iter(here).map(|folder| async {
+            let plans = stream::iter(here).map(|folder| async move {
                 let plan = self.plan(kind, &folder).await?;
                 Ok::<_, Error>((folder, plan))
             });
@@ -207,7 +209,7 @@ impl<'a> Run<'a> {
                 self.note_plan(kind, folder, plan, is_first, &mut survey).await?;
             }
             if is_first {
-                self.note_only_there(kind, only_there).await?;
+                self.note_only_there(kind, &only_there);
             }
         }
         Ok(survey)
@@ -222,6 +224,7 @@ impl<'a> Run<'a> {
         survey: &mut Survey,
     ) -> Result<()> {
         let missing = amount(&plan.missing);
+        survey.has_sessions |= kind == Kind::Session && missing.objects > 0;
         // A session that has not ended is not copied: it may end otherwise at the source.
         if missing.objects > 0 && kind != Kind::Session {
             let all = survey.missing.entry(kind).or_default();
@@ -261,17 +264,16 @@ impl<'a> Run<'a> {
 
     /// Counts what only the destination has, which is what lies in folders that the source has as well;
     /// of key slots says which.
-    async fn note_only_there(&mut self, kind: Kind, only_there: Vec<Listed>) -> Result<()> {
+    fn note_only_there(&self, kind: Kind, only_there: &[Listed]) {
         if only_there.is_empty() {
-            return Ok(());
-        }
-        if kind == Kind::KeySlot {
-            let slots = only_there.iter().filter_map(|slot| slot.path.strip_prefix("key/"));
-            self.keys_only_there = slots.map(str::to_owned).collect();
+            return;
         }
         let mut tally = self.transfer.tally();
         tally.kinds.entry(kind).or_default().only_there += only_there.len() as u64;
-        Ok(())
+        if kind == Kind::KeySlot {
+            let slots = only_there.iter().filter_map(|slot| slot.path.strip_prefix("key/"));
+            tally.keys_only_there = slots.map(str::to_owned).collect();
+        }
     }
 
     fn announce(&self, survey: &Survey) {

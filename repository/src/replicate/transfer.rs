@@ -38,6 +38,8 @@ pub(super) struct Transfer<'a> {
 pub(super) struct Tally {
     pub(super) kinds: BTreeMap<Kind, KindReport>,
     pub(super) problems: BTreeMap<String, Problem>,
+    /// Slots of keys that open the destination only.
+    pub(super) keys_only_there: Vec<String>,
 }
 
 /// An object in memory, and the right to hold it there.
@@ -134,7 +136,7 @@ impl<'a> Transfer<'a> {
                 Ok(None)
             }
             Err(error) => {
-                self.note_unreadable(&object.path, error).await?;
+                self.note_unreadable(Fault::DamagedHere, &object.path, error).await?;
                 Ok(None)
             }
         }
@@ -166,23 +168,24 @@ impl<'a> Transfer<'a> {
         })
     }
 
-    /// Notes that an object cannot be read at the source.
+    /// Notes that an object cannot be read at one end.
     ///
     /// # Errors
     /// The given one, where it says nothing about the object.
-    async fn note_unreadable(&self, path: &str, error: Error) -> Result<()> {
+    async fn note_unreadable(&self, fault: Fault, path: &str, error: Error) -> Result<()> {
+        let store = if fault == Fault::DamagedHere { self.source } else { self.destination };
         match error.kind() {
             ErrorKind::Cancelled | ErrorKind::Internal => return Err(error),
             // A bad sector and a lost network look alike: does the store still answer?
             ErrorKind::Unavailable | ErrorKind::Denied => {
                 self.context.check("sync repository")?;
-                if self.source.head(DESCRIPTOR_PATH).await.is_err() {
+                if store.head(DESCRIPTOR_PATH).await.is_err() {
                     return Err(error);
                 }
             }
             _ => {}
         }
-        self.note(path, Fault::DamagedHere, &error);
+        self.note(path, fault, &error);
         Ok(())
     }
 
@@ -235,36 +238,43 @@ impl<'a> Transfer<'a> {
                 Ok(())
             }
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            Err(error) => self.note_unreadable(&path, error).await,
+            Err(error) => self.note_unreadable(Fault::DamagedHere, &path, error).await,
         }
     }
 
     /// Compares the bytes of objects that both have, with the same length.
     pub(super) async fn compare(&self, kind: Kind, objects: Vec<Listed>) -> Result<()> {
-        let compared = stream::iter(objects.into_iter().map(Ok));
-        let compared = compared.try_for_each_concurrent(self.jobs, |object| async move {
-            self.context.check("sync repository")?;
-            let (path, size_max) = (object.path.as_str(), object.size_bytes.max(1));
-            let _memory = self.room_for(&object).await?;
-            if object.size_bytes > kind.size_max() {
-                return Ok(());
-            }
-            let both = futures::try_join!(
-                self.source.get_limited(path, size_max),
-                self.destination.get_limited(path, size_max)
-            );
-            match both {
-                Ok((here, there)) if here == there => {}
-                Ok(_) => {
-                    let error = Error::new(ErrorKind::Conflict, "sync object", path)
-                        .detail("other bytes stand there");
-                    self.note(path, Fault::Conflict, &error);
-                }
+        let objects = objects.into_iter().filter(|object| object.size_bytes <= kind.size_max());
+        let compared = stream::iter(objects.map(Ok));
+        compared
+            .try_for_each_concurrent(self.jobs, |object| async move {
+                self.context.check("sync repository")?;
+                let _memory = self.room_for(&object).await?;
+                self.compare_one(&object).await
+            })
+            .await
+    }
+
+    async fn compare_one(&self, object: &Listed) -> Result<()> {
+        let (path, size_max) = (object.path.as_str(), object.size_bytes.max(1));
+        let (here, there) = futures::join!(
+            self.source.get_limited(path, size_max),
+            self.destination.get_limited(path, size_max)
+        );
+        let mut found = Vec::new();
+        for (got, fault) in [(here, Fault::DamagedHere), (there, Fault::DamagedThere)] {
+            match got {
+                Ok(bytes) => found.push(bytes),
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => self.note_unreadable(path, error).await?,
+                Err(error) => self.note_unreadable(fault, path, error).await?,
             }
-            Ok(())
-        });
-        compared.await
+        }
+        if let [here, there] = found.as_slice()
+            && here != there
+        {
+            let error = Error::new(ErrorKind::Conflict, "sync object", path);
+            self.note(path, Fault::Conflict, &error.detail("other bytes stand there"));
+        }
+        Ok(())
     }
 }
