@@ -149,7 +149,8 @@ mod tests {
         ];
         let environment = Environment::of_pairs(Path::new("/"), &pairs);
         let shown = |options: BTreeMap<String, String>| {
-            let words: Vec<_> = options.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            let words: Vec<_> =
+                options.iter().map(|(name, value)| format!("{name}={value}")).collect();
             words.join(" ")
         };
         assert_eq!(shown(environment.store_options()), "AWS_ACCESS_KEY_ID=a AWS_REGION=here");

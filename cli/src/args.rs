@@ -193,7 +193,10 @@ mod tests {
             ("forget prod@latest~9 prod@latest~8 --dry-run", "forget"),
             ("repo usage", "repo"),
             ("repo gc --dry-run --patience 10m --grace 1d --json", "repo"),
-            ("repo sync --to /copy --from s3://b/x --both --limit 10MiB/s --jobs 4 --dry-run", "repo"),
+            (
+                "repo sync --to /copy --from s3://b/x --both --limit 10MiB/s --jobs 4 --dry-run",
+                "repo",
+            ),
             ("hold add prod@latest --why x --until 2030-01-01", "hold"),
             ("hold list --all", "hold"),
             ("hold release 0123 --why x --who me", "hold"),

@@ -91,12 +91,8 @@ struct Shown<'s> {
 const COUNTERS: usize = 17;
 
 /// Counters that say how fast it goes, best first.
-const SPEEDS: [Counter; 4] = [
-    Counter::ReadBytes,
-    Counter::RestoredBytes,
-    Counter::VerifiedBytes,
-    Counter::CopiedBytes,
-];
+const SPEEDS: [Counter; 4] =
+    [Counter::ReadBytes, Counter::RestoredBytes, Counter::VerifiedBytes, Counter::CopiedBytes];
 
 /// What is named of each counter, in the order of a line.
 const WORDS: [(Counter, &str); 10] = [

@@ -55,12 +55,7 @@ impl Synced {
 ///
 /// # Errors
 /// As [`replicate`].
-pub async fn sync(
-    from: &Store,
-    to: &Store,
-    plan: &SyncPlan,
-    context: &Context,
-) -> Result<Synced> {
+pub async fn sync(from: &Store, to: &Store, plan: &SyncPlan, context: &Context) -> Result<Synced> {
     let options = ReplicaOptions {
         is_dry_run: plan.is_dry_run,
         jobs: plan.jobs,

@@ -6,6 +6,7 @@ use app::repositories::{attach_copy, attach_source, open_options};
 use model::{Context, Result};
 use operations::sync::{JOBS, SyncPlan, Synced, sync};
 use policies::{parse_bytes, show_bytes, show_duration, show_time};
+use repository::Repository;
 use repository::replicate::{Amount, Fault, Lag, Report};
 use serde_json::{Value, json};
 
@@ -61,6 +62,8 @@ impl Args {
         let context: &Context = &run.context;
         let started = context.clock.elapsed();
         let from = attach_source(&settings, self.from.as_deref(), context)?;
+        // No folder is made for a copy of what is not there.
+        Repository::find(&from).await?;
         let to = attach_copy(&settings, &self.to, self.dry_run, context)?;
         let plan = SyncPlan {
             is_dry_run: self.dry_run,
@@ -124,7 +127,9 @@ fn done((from, to): Ends<'_>, report: &Report) -> Vec<String> {
     let kinds = report.kinds.iter().map(|(kind, told)| (kind.name(), of_kind(told)));
     let kinds = kinds.filter(|(_, amount)| amount.objects > 0);
     let rows: Vec<_> = kinds
-        .map(|(name, amount)| vec![name.to_owned(), count(amount.objects), show_bytes(amount.bytes)])
+        .map(|(name, amount)| {
+            vec![name.to_owned(), count(amount.objects), show_bytes(amount.bytes)]
+        })
         .collect();
     if !rows.is_empty() {
         let header = ["KIND", "OBJECTS", "SIZE"].map(str::to_owned).to_vec();
@@ -178,9 +183,14 @@ fn lag_line(lag: &Lag, show_time: &dyn Fn(model::Timestamp) -> String) -> String
     let missing = counted(lag.points_missing, "point");
     match lag.behind() {
         None => format!("{site}: no point is there yet; the newest here is of {newest}"),
-        Some(_) if lag.points_missing == 0 => format!("{site}: up to date, to the point of {newest}"),
+        Some(_) if lag.points_missing == 0 => {
+            format!("{site}: up to date, to the point of {newest}")
+        }
         Some(behind) => {
-            format!("{site}: {} behind the point of {newest}, lacks {missing}", show_duration(behind))
+            format!(
+                "{site}: {} behind the point of {newest}, lacks {missing}",
+                show_duration(behind)
+            )
         }
     }
 }
@@ -293,7 +303,10 @@ mod tests {
         assert!(!shown.contains("meta"), "{shown}");
         let value = value(&synced, ("/a", "/b"), Duration::from_secs(1));
         let direction = &value["directions"][1];
-        assert_eq!((&direction["from"], &direction["copied"]["bytes"]), (&json!("/b"), &json!(2048)));
+        assert_eq!(
+            (&direction["from"], &direction["copied"]["bytes"]),
+            (&json!("/b"), &json!(2048))
+        );
         assert_eq!(direction["problems"][0]["fault"], "damaged_at_source");
         assert_eq!(direction["lag"][0]["behind_ms"], 60_000);
     }

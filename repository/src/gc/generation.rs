@@ -92,9 +92,8 @@ pub(crate) struct Activity {
 pub(crate) async fn activity(store: &Store) -> Result<Activity> {
     let listed = store.list("gc").await?;
     let generations = Generations::of_paths(listed.iter().map(|listed| listed.path.as_str()));
-    let is_decided = |stages: &Vec<Stage>| {
-        stages.contains(&Stage::Outcome) || stages.contains(&Stage::Done)
-    };
+    let is_decided =
+        |stages: &Vec<Stage>| stages.contains(&Stage::Outcome) || stages.contains(&Stage::Done);
     let decided = generations.0.iter().rev().find(|(_, stages)| is_decided(stages));
     let decided = decided.map(|(number, _)| *number);
     Ok(Activity { decided, is_open: !generations.open().is_empty() })

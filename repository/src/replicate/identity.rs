@@ -36,7 +36,9 @@ impl Identity {
         let unknown = descriptor.flags.unknown().write;
         if unknown != 0 {
             return Err(Error::new(ErrorKind::Unsupported, "sync repository", source.name())
-                .detail(format!("it needs features that are not known ({unknown:#06x}); upgrade")));
+                .detail(format!(
+                    "it needs features that are not known ({unknown:#06x}); upgrade"
+                )));
         }
         let is_new = match destination.get_limited(DESCRIPTOR_PATH, DESCRIPTOR_BYTES_MAX).await {
             Ok(there) if there == object => false,
@@ -70,7 +72,9 @@ impl Identity {
 fn other_repository(destination: &Store, object: &[u8]) -> Error {
     match Descriptor::decode(object) {
         Ok(other) => refused(destination, &format!("it holds another repository, {}", other.id)),
-        Err(error) => refused(destination, "its descriptor is not that of the source").because(error),
+        Err(error) => {
+            refused(destination, "its descriptor is not that of the source").because(error)
+        }
     }
 }
 

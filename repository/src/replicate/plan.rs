@@ -90,7 +90,8 @@ mod tests {
     }
 
     fn shown(objects: &[Listed]) -> String {
-        let words: Vec<_> = objects.iter().map(|o| format!("{}:{}", o.path, o.size_bytes)).collect();
+        let words: Vec<_> =
+            objects.iter().map(|o| format!("{}:{}", o.path, o.size_bytes)).collect();
         words.join(" ")
     }
 

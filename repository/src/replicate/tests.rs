@@ -9,11 +9,11 @@ use model::{Clock as _, Counter, ErrorKind};
 use object_store::memory::InMemory;
 
 use super::*;
+use crate::format::ObjectType;
 use crate::gc::{Stage, gc_path, seal_set};
 use crate::mark::MarkKind;
 use crate::point::{PointDraft, PointId, PointSealer};
 use crate::session::testing::{Fixture, Recorded, build, draft, put_contents};
-use crate::format::ObjectType;
 use crate::snapshot::codec::encode_tombstone;
 use crate::snapshot::{Snapshot, snapshot_path};
 use crate::types::Number;
@@ -108,7 +108,11 @@ async fn a_copy_opens_with_the_same_key_and_is_sound() {
     pair.capture(&["b", "c"]).await;
     pair.seal().await;
     pair.seal().await;
-    pair.fixture.repository.forget_snapshot(&first.id, &pair.fixture.context).await.expect("forget");
+    pair.fixture
+        .repository
+        .forget_snapshot(&first.id, &pair.fixture.context)
+        .await
+        .expect("forget");
     let report = pair.sync().await;
     assert_eq!(report.problems.len(), 0, "{:?}", report.problems);
     assert_eq!((report.passes, report.is_settled), (1, true));
@@ -139,15 +143,18 @@ async fn what_refers_is_created_after_what_it_refers_to() {
     pair.seal().await;
     pair.sync().await;
     let log = pair.copy.log.lock().expect("lock").clone();
-    let begun = |prefix: &str| log.iter().position(|(ended, path)| !ended && path.starts_with(prefix));
-    let ended = |prefix: &str| log.iter().rposition(|(ended, path)| *ended && path.starts_with(prefix));
+    let begun =
+        |prefix: &str| log.iter().position(|(ended, path)| !ended && path.starts_with(prefix));
+    let ended =
+        |prefix: &str| log.iter().rposition(|(ended, path)| *ended && path.starts_with(prefix));
     let order = ["lifeboat", "key/", "pack/", "index/", "snapshot/", "session/", "point/"];
     for pair in order.windows(2) {
         let (before, after) = (ended(pair[0]), begun(pair[1]));
         assert!(before.is_some() && before < after, "{} before {}: {log:?}", pair[0], pair[1]);
     }
     assert!(ended("meta/") < begun("index/"), "{log:?}");
-    let points: Vec<_> = log.iter().filter(|(ended, path)| !ended && path.starts_with("point/")).collect();
+    let points: Vec<_> =
+        log.iter().filter(|(ended, path)| !ended && path.starts_with("point/")).collect();
     assert!(points.windows(2).all(|pair| pair[0].1 > pair[1].1), "oldest first: {points:?}");
 }
 
@@ -315,7 +322,11 @@ async fn a_removed_key_does_not_come_back() {
     assert_eq!(back.copied(), Amount::default());
     assert!(paths(pair.here(), "key").await.is_empty());
     let report = pair.sync().await;
-    assert_eq!(report.keys_only_there, [slot.trim_start_matches("key/")], "it still opens the copy");
+    assert_eq!(
+        report.keys_only_there,
+        [slot.trim_start_matches("key/")],
+        "it still opens the copy"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

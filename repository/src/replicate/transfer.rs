@@ -93,12 +93,13 @@ impl<'a> Transfer<'a> {
             Ok((self.room_for(&object).await?, object))
         });
         if !kind.is_chained() {
-            let copied = objects.try_for_each_concurrent(self.jobs, |(memory, object)| async move {
-                match self.read(kind, object, memory).await? {
-                    Some(read) => self.create(kind, read).await,
-                    None => Ok(()),
-                }
-            });
+            let copied =
+                objects.try_for_each_concurrent(self.jobs, |(memory, object)| async move {
+                    match self.read(kind, object, memory).await? {
+                        Some(read) => self.create(kind, read).await,
+                        None => Ok(()),
+                    }
+                });
             return copied.await;
         }
         let read = objects.map_ok(|(memory, object)| self.read(kind, object, memory));
@@ -221,7 +222,12 @@ impl<'a> Transfer<'a> {
     }
 
     /// Looks at an object that has another length at the destination: nothing is overwritten.
-    pub(super) async fn judge_differing(&self, kind: Kind, object: Listed, there: u64) -> Result<()> {
+    pub(super) async fn judge_differing(
+        &self,
+        kind: Kind,
+        object: Listed,
+        there: u64,
+    ) -> Result<()> {
         let differs = |kind, path: &str| {
             Error::new(kind, "sync object", path)
                 .detail(format!("{} bytes here, {there} there", object.size_bytes))
