@@ -121,10 +121,7 @@ impl<'a> Run<'a> {
         for kind in [Kind::KeySlot, Kind::Writer, Kind::KeyTest, Kind::Hold] {
             self.copy_all(kind, &survey).await?;
         }
-        for (kind, folder) in &survey.pack_folders {
-            let plan = self.plan(*kind, folder).await?;
-            self.transfer.copy(*kind, plan.missing).await?;
-        }
+        self.copy_packs(&survey).await?;
         self.copy_listed(Kind::Index, &survey).await?;
         // What was deleted at the source between two listings is not noticed where it happens.
         if activity(source).await?.decided != here.decided || self.transfer.take_gone() > 0 {
@@ -139,6 +136,19 @@ impl<'a> Run<'a> {
             return self.disturbed().await;
         }
         Ok(Ended::Whole)
+    }
+
+    /// Copies packs, of all folders together: most folders hold few.
+    async fn copy_packs(&self, survey: &Survey) -> Result<()> {
+        let folders = survey.pack_folders.iter().cloned();
+        let missing = stream::iter(folders).map(|(kind, folder)| async move {
+            let plan = self.plan(kind, &folder).await?;
+            Ok::<_, Error>((kind, plan.missing))
+        });
+        let objects = missing.buffered(LISTINGS_AT_ONCE).map_ok(|(kind, missing)| {
+            stream::iter(missing.into_iter().map(move |object| Ok((kind, object))))
+        });
+        self.transfer.copy_in_any_order(objects.try_flatten()).await
     }
 
     /// Copies what refers to packs: each kind after what it refers to.
@@ -250,7 +260,7 @@ impl<'a> Run<'a> {
             }
         }
         for (object, size_there) in plan.differing {
-            self.transfer.judge_differing(kind, object, size_there).await?;
+            self.transfer.judge_differing(kind, &object, size_there).await?;
         }
         let mut common = plan.common;
         match kind.compare() {
@@ -354,7 +364,6 @@ impl<'a> Run<'a> {
             plan.missing.retain(|object| has_ended(&object.path));
             self.transfer.copy(Kind::Session, oldest_first(plan.missing)).await?;
         }
-        // One that is gone was forgotten; nothing refers to it.
         Ok(())
     }
 

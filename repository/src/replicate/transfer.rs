@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use futures::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 use model::{Context, Counter, Error, ErrorKind, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -86,22 +86,14 @@ impl<'a> Transfer<'a> {
 
     /// Copies objects that the destination lacks, in the order given where the kind is a chain.
     pub(super) async fn copy(&self, kind: Kind, objects: Vec<Listed>) -> Result<()> {
+        if !kind.is_chained() {
+            let objects = objects.into_iter().map(|object| Ok((kind, object)));
+            return self.copy_in_any_order(stream::iter(objects)).await;
+        }
         // Memory is taken in order, so that whoever is to be created next is never the one that waits
         // for it.
-        let objects = stream::iter(objects).then(|object| async move {
-            self.context.check("sync repository")?;
-            Ok((self.room_for(&object).await?, object))
-        });
-        if !kind.is_chained() {
-            let copied =
-                objects.try_for_each_concurrent(self.jobs, |(memory, object)| async move {
-                    match self.read(kind, object, memory).await? {
-                        Some(read) => self.create(kind, read).await,
-                        None => Ok(()),
-                    }
-                });
-            return copied.await;
-        }
+        let objects = stream::iter(objects)
+            .then(|object| async move { Ok::<_, Error>((self.room_for(&object).await?, object)) });
         let read = objects.map_ok(|(memory, object)| self.read(kind, object, memory));
         let mut read = std::pin::pin!(read.try_buffered(self.jobs));
         while let Some(read) = read.try_next().await? {
@@ -112,7 +104,23 @@ impl<'a> Transfer<'a> {
         Ok(())
     }
 
+    /// Copies objects that the destination lacks, several at a time.
+    pub(super) async fn copy_in_any_order(
+        &self,
+        objects: impl Stream<Item = Result<(Kind, Listed)>> + Send,
+    ) -> Result<()> {
+        let copied = objects.try_for_each_concurrent(self.jobs, |(kind, object)| async move {
+            let memory = self.room_for(&object).await?;
+            match self.read(kind, object, memory).await? {
+                Some(read) => self.create(kind, read).await,
+                None => Ok(()),
+            }
+        });
+        copied.await
+    }
+
     async fn room_for(&self, object: &Listed) -> Result<OwnedSemaphorePermit> {
+        self.context.check("sync repository")?;
         let units = object.size_bytes.div_ceil(MEMORY_UNIT_BYTES).max(1);
         let units = u32::try_from(units).unwrap_or(u32::MAX).min(self.memory_units);
         let memory = Arc::clone(&self.memory).acquire_many_owned(units).await;
@@ -162,7 +170,7 @@ impl<'a> Transfer<'a> {
         let path = object.path.clone();
         let checked = tokio::task::spawn_blocking(move || {
             kind.check(&path, &bytes)?;
-            Ok(bytes)
+            Ok::<_, Error>(bytes)
         });
         checked.await.unwrap_or_else(|error| {
             Err(Error::new(ErrorKind::Internal, "read object", &object.path).because(error))
@@ -225,7 +233,7 @@ impl<'a> Transfer<'a> {
     pub(super) async fn judge_differing(
         &self,
         kind: Kind,
-        object: Listed,
+        object: &Listed,
         there: u64,
     ) -> Result<()> {
         let differs = |kind, path: &str| {
@@ -237,7 +245,7 @@ impl<'a> Transfer<'a> {
             self.note(&path, Fault::Conflict, &differs(ErrorKind::Conflict, &path));
             return Ok(());
         }
-        match self.read_checked(kind, &object).await {
+        match self.read_checked(kind, object).await {
             // The name tells the content: what stands there is not it.
             Ok(_) => {
                 self.note(&path, Fault::DamagedThere, &differs(ErrorKind::Corrupt, &path));
@@ -254,7 +262,6 @@ impl<'a> Transfer<'a> {
         let compared = stream::iter(objects.map(Ok));
         compared
             .try_for_each_concurrent(self.jobs, |object| async move {
-                self.context.check("sync repository")?;
                 let _memory = self.room_for(&object).await?;
                 self.compare_one(&object).await
             })
