@@ -184,7 +184,8 @@ async fn two_repositories_are_never_mixed() {
         let ended = replicate(pair.here(), there, &options(), &pair.fixture.context).await;
         ended.expect_err("refused")
     };
-    let error = refused(other.repository.store()).await;
+    let elsewhere = Store::new(Arc::new(other.store.clone()), "other", &pair.fixture.context);
+    let error = refused(&elsewhere).await;
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert!(error.chain().contains(&other.repository.id().to_string()), "{}", error.chain());
     pair.there.create("a/b/note", Bytes::from_static(b"mine")).await.expect("create");
@@ -269,12 +270,9 @@ async fn a_session_that_has_not_ended_stays_at_home() {
     let announcement = format!("session/{}", open.id().path());
     assert!(!paths(&pair.there, "session").await.contains(&announcement));
     // Once it is closed, so it is everywhere.
-    let tombstone = encode_tombstone("test");
-    let closed = pair.fixture.repository.create_signed(
-        ObjectType::Snapshot,
-        &snapshot_path(open.id()),
-        tombstone,
-    );
+    let (path, tombstone) = (snapshot_path(open.id()), encode_tombstone("test"));
+    let repository = &pair.fixture.repository;
+    let closed = repository.create_signed(ObjectType::Snapshot, &path, tombstone);
     closed.await.expect("close");
     let report = pair.sync().await;
     assert_eq!(report.copied().objects, 2);
