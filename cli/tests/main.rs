@@ -698,7 +698,10 @@ fn a_copy_goes_nowhere_else_and_leaves_out_what_is_damaged() {
     let away = other.path("repository").display().to_string();
     let refused = scene.json(1, &["repo", "sync", "--to", &away]);
     assert_eq!(refused["error"]["kind"], "conflict", "{refused}");
-    assert!(refused["error"]["hint"].as_str().is_some_and(|hint| hint.contains("--to")), "{refused}");
+    assert!(
+        refused["error"]["hint"].as_str().is_some_and(|hint| hint.contains("--to")),
+        "{refused}"
+    );
     let refused = scene.json(2, &["repo", "sync", "--to", "repository"]);
     assert_eq!(refused["error"]["kind"], "invalid", "{refused}");
     scene.code(10, &["repo", "sync", "--from", "data", "--to", "copy"]);

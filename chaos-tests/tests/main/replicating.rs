@@ -159,10 +159,10 @@ async fn fail_by_chance(seeds: std::ops::Range<u64>) {
         };
         let there = Arc::new(InMemory::new());
         let (from, plan) = faulty(&source, seed);
-        let (to, _) = faulty(&there, seed + 1000);
+        let (to, other) = faulty(&there, seed + 1000);
         // Whether it failed is chance; what is left is not.
         let _ = copy(from, to, seed).await;
-        assert!(!plan.occurred().is_empty());
+        assert!(!plan.occurred().is_empty() || !other.occurred().is_empty());
         let told = format!("seed {seed}");
         check_and_finish((&source, &there), &mut expected, &facts, &told).await;
     }

@@ -118,7 +118,8 @@ impl<'a> Run<'a> {
             return Ok(if there.is_open { Ended::Unsettled } else { Ended::Whole });
         }
         self.announce(&survey);
-        for kind in [Kind::KeySlot, Kind::Writer, Kind::KeyTest, Kind::Hold] {
+        // Whoever can open the copy must find proof of what he signed.
+        for kind in [Kind::Writer, Kind::KeySlot, Kind::KeyTest, Kind::Hold] {
             self.copy_all(kind, &survey).await?;
         }
         self.copy_packs(&survey).await?;
