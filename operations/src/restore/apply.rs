@@ -17,7 +17,7 @@ use super::plan::Action;
 use crate::browse::{Checker, Entry, EntryContent, data_reader};
 
 /// How much of a large content is fetched at a time, and how many such pieces.
-const PIECE_BYTES: usize = 4 << 20;
+const PIECE_BYTES: usize = 2 << 20;
 const PIECES_AHEAD: usize = 2;
 
 /// What came of a step.

@@ -19,7 +19,12 @@ use crate::browse::as_path;
 /// Memory is given out in units of this size.
 const UNIT_BYTES: u64 = 1 << 20;
 /// What a streamed content takes: what is written, and what is fetched ahead of it.
-const LARGE_BYTES: u64 = 12 << 20;
+const LARGE_BYTES: u64 = 9 << 20;
+/// After so many bytes the disk is given work, so that little is left to wait for at the end.
+const EARLY_BYTES: u64 = 512 << 20;
+
+/// Something that is being made durable.
+pub(super) type Persisting = JoinHandle<Result<()>>;
 
 /// A restore that is running.
 struct Run {
@@ -29,10 +34,20 @@ struct Run {
     memory: Arc<Semaphore>,
     memory_units: u32,
     report: Mutex<RestoreReport>,
+    early: Mutex<Early>,
+}
+
+/// Making durable what was written so far, one time after another.
+#[derive(Default)]
+struct Early {
+    /// How many bytes were written since it began last.
+    bytes: u64,
+    begun: Vec<Persisting>,
 }
 
 /// Does what is planned, then completes the target; that remains to be made durable.
-pub(super) async fn execute(job: &Arc<Job>) -> Result<RestoreReport> {
+/// What was begun early of that is returned.
+pub(super) async fn execute(job: &Arc<Job>) -> Result<(RestoreReport, Vec<Persisting>)> {
     let bytes = (job.memory_bytes as u64).max(2 * LARGE_BYTES);
     let memory_units = u32::try_from(bytes / UNIT_BYTES).unwrap_or(u32::MAX >> 4);
     let run = Arc::new(Run {
@@ -41,6 +56,7 @@ pub(super) async fn execute(job: &Arc<Job>) -> Result<RestoreReport> {
         memory: Arc::new(Semaphore::new(memory_units as usize)),
         memory_units,
         report: Mutex::default(),
+        early: Mutex::default(),
     });
     let mut tasks = JoinSet::new();
     let begun = run.begin_all(&mut tasks).await;
@@ -51,17 +67,28 @@ pub(super) async fn execute(job: &Arc<Job>) -> Result<RestoreReport> {
         ended = ended.and(result);
     }
     ended?;
+    // While directories are completed, the disk has what is in them.
+    run.persist_early(EARLY_BYTES);
     let (target, context) = (job.target.clone(), job.context.clone());
     let finished = job.on_thread(async move { target.finish(&context).await }).await;
     let mut report = std::mem::take(&mut *run.report());
     note_end(finished, &mut report, job)?;
-    Ok(report)
+    let early = std::mem::take(&mut lock(&run.early).begun);
+    Ok((report, early))
 }
 
-/// Makes what was done durable, in the background.
-pub(super) fn spawn_persist(job: &Arc<Job>) -> JoinHandle<Result<()>> {
+/// Makes what was done durable, in the background. What was begun `earlier` ends with it: a target may
+/// tell of a failure only once.
+pub(super) fn spawn_persist(job: &Arc<Job>, earlier: Vec<Persisting>) -> Persisting {
     let (target, context) = (job.target.clone(), job.context.clone());
-    tokio::spawn(job.on_thread(async move { target.persist(&context).await }))
+    let persisting = job.on_thread(async move { target.persist(&context).await });
+    tokio::spawn(async move {
+        let mut ended = persisting.await;
+        for earlier in earlier {
+            ended = ended.and(joined(earlier.await));
+        }
+        ended
+    })
 }
 
 /// Notes what came of something that was about the target as a whole.
@@ -203,10 +230,12 @@ impl Run {
             Ok(Outcome::Created(bytes)) => {
                 report.created += 1;
                 report.restored_bytes += bytes;
+                self.persist_early(bytes);
             }
             Ok(Outcome::Replaced(bytes)) => {
                 report.replaced += 1;
                 report.restored_bytes += bytes;
+                self.persist_early(bytes);
             }
             Ok(Outcome::Deleted) => report.deleted += 1,
             Ok(Outcome::Skipped) => report.skipped += 1,
@@ -222,9 +251,24 @@ impl Run {
         Ok(())
     }
 
-    fn report(&self) -> MutexGuard<'_, RestoreReport> {
-        self.report.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Begins to make durable what was written, where that is enough.
+    fn persist_early(&self, written: u64) {
+        let mut early = lock(&self.early);
+        early.bytes = early.bytes.saturating_add(written);
+        let is_under_way = early.begun.last().is_some_and(|task| !task.is_finished());
+        if early.bytes >= EARLY_BYTES && !is_under_way {
+            early.bytes = 0;
+            early.begun.push(spawn_persist(&self.job, Vec::new()));
+        }
     }
+
+    fn report(&self) -> MutexGuard<'_, RestoreReport> {
+        lock(&self.report)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn closed(error: tokio::sync::AcquireError) -> Error {

@@ -78,8 +78,9 @@ impl Job {
         repository.keys().check_full("restore")?;
         let keys = repository.domain(&system.snapshot.domain)?;
         let memory_bytes = usize::try_from(repository.options().memory_bytes).unwrap_or(usize::MAX);
+        // Several large contents have to be under way at a time to keep all processors busy.
         // Neighbours in the state are neighbours in the blocks: few are wanted again later.
-        let (share, cache) = (memory_bytes / 4, memory_bytes / 8);
+        let (share, cache) = (memory_bytes / 8 * 3, memory_bytes / 8);
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let reader = ChunkReader::new(repository, &keys, cache)
             .with_threads(Arc::new(Threads::start("decode", cores)?))?
@@ -172,9 +173,9 @@ pub async fn restore(
     refuse_conflicts(&job).await?;
     let total = job.total_bytes().await?;
     job.phase("restore", total.map(|bytes| (Counter::RestoredBytes, bytes)));
-    let mut report = execute::execute(&job).await?;
+    let (mut report, early) = execute::execute(&job).await?;
     // The disk is busy with one, the processors with the other.
-    let persisted = execute::spawn_persist(&job);
+    let persisted = execute::spawn_persist(&job, early);
     let verified = if options.is_verified {
         job.phase("verify", total.map(|bytes| (Counter::VerifiedBytes, bytes)));
         verify::verify(&job, &mut report).await

@@ -8,6 +8,7 @@ use futures::stream::{self, StreamExt as _};
 use model::{Error, ErrorKind, Result};
 use tokio::sync::OwnedMutexGuard;
 
+use super::buffers::Buffers;
 use super::cache::{BlockKey, Cache, Cell};
 use crate::pack::{BlockCipher, SEALED_BLOCK_BYTES_MAX, pack_path};
 use crate::store::Store;
@@ -32,6 +33,7 @@ pub(super) struct Fetcher {
     pub(super) store: Store,
     pub(super) cipher: BlockCipher,
     pub(super) cache: Cache,
+    pub(super) buffers: Buffers,
     /// Where blocks are decoded and chunks compared; none: on the runtime's threads that may block.
     pub(super) threads: Option<Arc<Threads>>,
 }
@@ -125,7 +127,7 @@ impl Fetcher {
                 let _ = rest.split_to(gap.min(rest.len()));
                 let block = rest.split_to((key.length as usize).min(rest.len()));
                 at = key.offset.saturating_add(key.length);
-                let decoded = decode_block(&this.cipher, block, is_shared);
+                let decoded = this.decode_block(block, is_shared);
                 match &decoded {
                     Ok(content) => {
                         *guard = Some(content.clone());
@@ -139,17 +141,18 @@ impl Fetcher {
         };
         self.work(work).await
     }
+
+    fn decode_block(&self, block: BytesMut, is_shared: bool) -> Result<Bytes> {
+        let opened = self.cipher.open(block)?;
+        if opened.is_stored() && !is_shared {
+            return opened.decode();
+        }
+        // A part would keep the memory of its whole run alive.
+        self.buffers.fill(opened.length(), |buffer| opened.decode_into(buffer))
+    }
 }
 
 type BlockResult = Result<Bytes, Failure>;
-
-fn decode_block(cipher: &BlockCipher, block: BytesMut, is_shared: bool) -> Result<Bytes> {
-    let opened = cipher.open(block)?;
-    let is_part = is_shared && opened.is_stored();
-    let content = opened.decode()?;
-    // A part would keep the memory of its whole run alive.
-    Ok(if is_part { Bytes::copy_from_slice(&content) } else { content })
-}
 
 /// Says whether an error speaks of the object that was asked for, and not of the store.
 fn is_of_the_block(error: &Error) -> bool {

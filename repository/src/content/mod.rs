@@ -5,6 +5,7 @@
 //! fetches blocks by their hints, decodes each once, and checks every chunk against its id.
 
 mod bases;
+mod buffers;
 mod cache;
 mod fetch;
 mod locate;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use model::{ContentReader, Error, ErrorKind, Result};
 
+use super::buffers::Buffers;
 use super::cache::{BlockKey, Cache};
 use super::fetch::{Blocks, Fetcher, is_sane};
 use super::locate::Locate;
@@ -31,12 +32,13 @@ pub struct ChunkReader {
 }
 
 impl ChunkReader {
-    /// Begins. `memory_bytes` bounds what is kept decoded.
+    /// Begins. `memory_bytes` bounds what is kept decoded, and what is kept to be decoded into.
     pub fn new(repository: &Repository, keys: &DomainKeys, memory_bytes: usize) -> Self {
         let fetcher = Fetcher {
             store: repository.store().clone(),
             cipher: BlockCipher::new(PackKind::Data, repository.id(), keys),
             cache: Cache::new(memory_bytes),
+            buffers: Buffers::new(memory_bytes),
             threads: None,
         };
         Self { fetcher: Arc::new(fetcher), keys: keys.clone(), fallback: None }

@@ -115,6 +115,25 @@ impl Opened {
         self.method == METHOD_STORED
     }
 
+    /// Returns how long what is in the block is to be; no longer than blocks may be.
+    pub(crate) fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Decompresses what is in the block into an empty buffer with room for its length.
+    pub(crate) fn decode_into(&self, buffer: &mut Vec<u8>) -> Result<()> {
+        let is_decoded = match self.method {
+            METHOD_STORED => {
+                buffer.extend_from_slice(&self.body);
+                true
+            }
+            METHOD_ZSTD => compress::decompress_into(buffer, &self.body),
+            _ => false,
+        };
+        let is_decoded = is_decoded && buffer.len() == self.length;
+        is_decoded.then_some(()).ok_or_else(undecodable)
+    }
+
     /// Decompresses what is in the block.
     pub(crate) fn decode(self) -> Result<Bytes> {
         let decoded = match self.method {
@@ -122,7 +141,7 @@ impl Opened {
             METHOD_ZSTD => compress::decompress(&self.body, self.length).map(Bytes::from),
             _ => None,
         };
-        decoded.ok_or_else(|| corrupt("it does not decompress to its stated length"))
+        decoded.ok_or_else(undecodable)
     }
 
     /// Returns what is where in the block; ids of full chunks are not stated but follow from them.
@@ -359,6 +378,10 @@ fn decode_directory(directory: &Bytes, length: usize) -> Option<Vec<BlockEntry>>
         entries.push(entry);
     }
     (input.is_empty() && at == length).then_some(entries)
+}
+
+fn undecodable() -> Error {
+    corrupt("it does not decompress to its stated length")
 }
 
 fn corrupt(detail: &'static str) -> Error {

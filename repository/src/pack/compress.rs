@@ -89,14 +89,16 @@ pub(crate) fn decode_delta(base: &[u8], bytes: &[u8], length: usize) -> Option<V
 
 /// Decompresses to exactly `length` bytes; none where it is anything else.
 pub(crate) fn decompress(bytes: &[u8], length: usize) -> Option<Vec<u8>> {
+    let mut output = Vec::with_capacity(length);
+    (decompress_into(&mut output, bytes) && output.len() == length).then_some(output)
+}
+
+/// Decompresses into the room that a buffer has; says whether that was possible.
+pub(crate) fn decompress_into(buffer: &mut Vec<u8>, bytes: &[u8]) -> bool {
     thread_local! {
         static CONTEXT: RefCell<DCtx<'static>> = RefCell::new(DCtx::create());
     }
-    CONTEXT.with_borrow_mut(|context| {
-        let mut output = Vec::with_capacity(length);
-        context.decompress(&mut output, bytes).ok()?;
-        (output.len() == length).then_some(output)
-    })
+    CONTEXT.with_borrow_mut(|context| context.decompress(buffer, bytes).is_ok())
 }
 
 /// A context of zstd and the memory that was decoded into last.

@@ -40,7 +40,7 @@ const CHECKPOINT_BYTES: u64 = 64 << 30;
 /// Packs have about this size where the memory setting allows, and at least the smaller one. One is
 /// filled while another is on its way, and the nodes of what is in both wait for their names.
 const PACK_BYTES: u64 = 32 << 20;
-const PACK_DIVISOR: u64 = 6;
+const PACK_DIVISOR: u64 = 4;
 const PACK_BYTES_LEAST: u64 = 4 << 20;
 /// What reading back (delta bases, content of the parent) may keep, as a part of the memory setting.
 const READER_DIVISOR: u64 = 4;

@@ -54,7 +54,9 @@ impl DirectoryTarget {
         match record.waiting {
             Waiting::Create(kind) => self.make_link(key, attributes, kind, false, context),
             Waiting::Replace(kind) => self.make_link(key, attributes, kind, true, context),
-            Waiting::Directory => self.complete_directory(key, attributes, context),
+            Waiting::Directory | Waiting::NewDirectory => {
+                self.complete_directory(key, attributes, context)
+            }
             Waiting::Bystander => self.restore_bystander(&key, &attributes),
         }
     }

@@ -35,7 +35,7 @@ use model::{
     Content, ContentReader, Context, ErrorKind, Item, ItemBatches, ItemKey, ItemKind, Recheck,
     RestoreStep, Result, Target, TargetFacts,
 };
-use rustix::fs;
+use rustix::fs::{self, Mode};
 
 pub use self::owners::Owners;
 
@@ -129,7 +129,10 @@ impl Content for DirectoryTarget {
         if length.is_none_or(|length| range.start > range.end || range.end > length) {
             return Err(wrong("no such range"));
         }
-        let file = self.root.open_beneath(key, TO_READ)?;
+        // The directory is kept open: the next file lies in it as well.
+        let place = self.root.place(key)?;
+        let file = fs::openat(&place.parent, place.name, TO_READ, Mode::empty())
+            .map_err(|errno| failed("open", key, errno))?;
         let stat = fs::fstat(&file).map_err(|errno| failed("look at", key, errno))?;
         if kind_of(&stat) != Some(ItemKind::File) {
             return Err(refused(ErrorKind::NotFound, "read", key, "it is no file any more"));

@@ -33,6 +33,8 @@ pub(super) struct Seen {
     pub(super) identity: (u64, u64),
     /// How many names it has, here and elsewhere.
     pub(super) names: u64,
+    /// A directory, as it was opened to be looked at.
+    pub(super) directory: Option<OwnedFd>,
 }
 
 /// Returns a thing's identity.
@@ -83,11 +85,30 @@ pub(super) fn observe(
     accounts: &Accounts,
     report: &dyn Fn(&Error),
 ) -> Result<Option<Seen>> {
+    observe_listed(directory, name, None, key, accounts, report)
+}
+
+/// As [`observe`], with what the directory's own list says that it is. A file or a directory is opened
+/// at once; whether it is one is seen then.
+pub(super) fn observe_listed(
+    directory: BorrowedFd<'_>,
+    name: &[u8],
+    listed: Option<ItemKind>,
+    key: &ItemKey,
+    accounts: &Accounts,
+    report: &dyn Fn(&Error),
+) -> Result<Option<Seen>> {
+    if let Some(kind @ (ItemKind::File | ItemKind::Directory)) = listed
+        && let Ok(fd) = fs::openat(directory, name, TO_READ, Mode::empty())
+        && let Some(seen) = observe_open(fd, kind, key, accounts, report)?
+    {
+        return Ok(Some(seen));
+    }
     let Some(found) = stat_in(directory, name, key)? else { return Ok(None) };
     let Some(kind) = kind_of(&found) else { return Ok(None) };
     let flags = if kind == ItemKind::Symlink { TO_MARK } else { TO_READ };
     match fs::openat(directory, name, flags, Mode::empty()) {
-        Ok(fd) => observe_open(&fd, kind, key, accounts, report),
+        Ok(fd) => observe_open(fd, kind, key, accounts, report),
         // It went, or became something else, between the two calls.
         Err(Errno::NOENT | Errno::LOOP) => Ok(None),
         Err(errno @ (Errno::ACCESS | Errno::PERM)) => {
@@ -99,13 +120,13 @@ pub(super) fn observe(
 }
 
 fn observe_open(
-    fd: &OwnedFd,
+    fd: OwnedFd,
     expected: ItemKind,
     key: &ItemKey,
     accounts: &Accounts,
     report: &dyn Fn(&Error),
 ) -> Result<Option<Seen>> {
-    let stat = fs::fstat(fd).map_err(|errno| failed("look at", key, errno))?;
+    let stat = fs::fstat(&fd).map_err(|errno| failed("look at", key, errno))?;
     let Some(kind) = kind_of(&stat).filter(|kind| *kind == expected) else { return Ok(None) };
     let is_link = kind == ItemKind::Symlink;
     let handle = if is_link { Handle::Mark(fd.as_fd()) } else { Handle::Open(fd.as_fd()) };
@@ -118,7 +139,8 @@ fn observe_open(
         _ => None,
     };
     let link_target = if is_link { Some(read_link(fd.as_fd(), key)?) } else { None };
-    Ok(Some(seen(key, kind, &stat, extended, extents, link_target, accounts)))
+    let seen = seen(key, kind, &stat, extended, extents, link_target, accounts);
+    Ok(Some(Seen { directory: (kind == ItemKind::Directory).then_some(fd), ..seen }))
 }
 
 fn seen(
@@ -147,7 +169,7 @@ fn seen(
         version: Some(version(stat)),
         extents: extents.unwrap_or_else(whole),
     };
-    Seen { item, identity: identity(stat), names: stat.st_nlink }
+    Seen { item, identity: identity(stat), names: stat.st_nlink, directory: None }
 }
 
 fn owner_attributes(stat: &Stat, accounts: &Accounts) -> AttributesBuilder {

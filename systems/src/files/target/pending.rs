@@ -20,6 +20,8 @@ pub(super) enum Waiting {
     Replace(ItemKind),
     /// A directory that is to get its metadata.
     Directory,
+    /// As [`Waiting::Directory`]; this restore made it.
+    NewDirectory,
     /// A directory that no step is about: things in it change, itself it stays as it is.
     Bystander,
 }

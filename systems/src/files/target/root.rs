@@ -41,6 +41,8 @@ pub(super) struct Directory {
     pub(super) mode: u32,
     /// Somebody has noted these down.
     pub(super) is_noted: AtomicBool,
+    /// This restore made it: what is in it is known to be its own.
+    pub(super) is_new: AtomicBool,
 }
 
 impl AsFd for Directory {
@@ -192,8 +194,8 @@ impl Root {
         let hands_down = fs::fgetxattr_query(&fd, DEFAULT_ACL).is_ok_and(|bytes| bytes > 0);
         let modified_ns = super::observe::modified_ns(&stat);
         let mode = stat.st_mode & 0o7777;
-        let is_noted = AtomicBool::new(false);
-        let directory = Directory { fd, hands_down, modified_ns, mode, is_noted };
+        let (is_noted, is_new) = (AtomicBool::new(false), AtomicBool::new(false));
+        let directory = Directory { fd, hands_down, modified_ns, mode, is_noted, is_new };
         if stat.st_dev != self.device {
             self.remember_device(stat.st_dev, key)?;
         }

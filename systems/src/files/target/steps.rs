@@ -72,7 +72,8 @@ impl DirectoryTarget {
         } else if place.parent.hands_down {
             self.make_accessible(&place, &item.key)?;
         }
-        lock(&self.pending).put(item, Waiting::Directory);
+        let waiting = if is_made { Waiting::NewDirectory } else { Waiting::Directory };
+        lock(&self.pending).put(item, waiting);
         Ok(())
     }
 
@@ -96,7 +97,9 @@ impl DirectoryTarget {
                 .map_err(|errno| failed("replace by a directory", key, errno))?;
             return Ok(());
         }
-        let is_ours = is_directory && lock(&self.pending).get(key) == Some(Waiting::Directory);
+        let waiting = lock(&self.pending).get(key);
+        let is_waiting = matches!(waiting, Some(Waiting::Directory | Waiting::NewDirectory));
+        let is_ours = is_directory && is_waiting;
         if is_ours || self.stands_already(item, place, context)? {
             return Ok(());
         }
@@ -128,11 +131,13 @@ impl DirectoryTarget {
     ) -> Result<()> {
         let length = content::file_length(item)?;
         let metadata = self.metadata(item)?;
-        if !is_replace {
+        let parent = self.place(&item.key)?.parent;
+        // In a directory that was made a moment ago nothing stands; putting it in its place tells.
+        if !is_replace && !parent.is_new.load(Ordering::Relaxed) {
             self.refuse_if_other(item, length)?;
         }
         // An access list that is handed down may let in others than the mode speaks of.
-        let hands_down = self.place(&item.key)?.parent.hands_down;
+        let hands_down = parent.hands_down;
         let mode = if hands_down { PRIVATE_FILE } else { metadata.mode_to_make(PRIVATE_FILE) };
         let flags = OFlags::RDWR
             | OFlags::CREATE
@@ -346,7 +351,12 @@ impl DirectoryTarget {
             let _opened_up = fs::fchmod(&parent.fd, mode | Mode::RWXU);
         }
         let parent_key = key.parent().unwrap_or_default();
-        lock(&self.pending).put_bystander(&parent_key, &attributes.build());
+        let mut pending = lock(&self.pending);
+        if pending.get(&parent_key) == Some(Waiting::NewDirectory) {
+            parent.is_new.store(true, Ordering::Relaxed);
+        }
+        pending.put_bystander(&parent_key, &attributes.build());
+        drop(pending);
         Ok(place)
     }
 

@@ -8,13 +8,13 @@ use model::{
     AttributeTag, Attributes, Context, Error, ErrorKind, Item, ItemBatches, ItemKey, ItemKind,
     Result,
 };
-use rustix::fs::{self, AtFlags, Mode, OFlags, RawDir};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 
 use super::DirectoryTarget;
 use super::errors::failed;
 use super::names::is_temporary;
-use super::observe::{Seen, observe};
+use super::observe::{Seen, observe, observe_listed};
 use super::root::{Directory, lock};
 
 const BATCH_ITEMS: usize = 512;
@@ -47,11 +47,17 @@ struct Walk<'a> {
     is_started: bool,
 }
 
+/// A name in a directory, and what the directory says that it is.
+struct Listed {
+    name: Box<[u8]>,
+    kind: Option<ItemKind>,
+}
+
 struct Frame {
     key: ItemKey,
     directory: Option<OwnedFd>,
     /// Those still to come, the next one last.
-    names: Vec<Box<[u8]>>,
+    names: Vec<Listed>,
 }
 
 impl Walk<'_> {
@@ -59,7 +65,7 @@ impl Walk<'_> {
         let mut batch = Vec::new();
         if !self.is_started {
             self.is_started = true;
-            self.enter(&ItemKey::root())?;
+            self.enter(&ItemKey::root(), None)?;
             batch.extend(self.root()?);
         }
         while batch.len() < BATCH_ITEMS && !self.frames.is_empty() {
@@ -87,7 +93,7 @@ impl Walk<'_> {
     /// Looks at the next name; none where nothing comes of it.
     fn next_item(&mut self) -> Result<Option<Item>> {
         let Some(frame) = self.frames.last_mut() else { return Ok(None) };
-        let Some(name) = frame.names.pop() else {
+        let Some(Listed { name, kind }) = frame.names.pop() else {
             self.frames.pop();
             return Ok(None);
         };
@@ -101,11 +107,12 @@ impl Walk<'_> {
             None => self.target.root.open_directory(&frame.key)?,
         };
         let report = |problem: &Error| self.context.monitor.problem(problem);
-        let found = observe(directory.as_fd(), &name, &key, &self.target.accounts, &report);
+        let accounts = &self.target.accounts;
+        let found = observe_listed(directory.as_fd(), &name, kind, &key, accounts, &report);
         frame.directory = Some(directory);
-        let Some(seen) = found? else { return Ok(None) };
+        let Some(mut seen) = found? else { return Ok(None) };
         if seen.item.kind == ItemKind::Directory {
-            self.enter(&key)?;
+            self.enter(&key, seen.directory.take())?;
             return Ok(Some(seen.item));
         }
         Ok(Some(self.name_or_item(seen)))
@@ -133,8 +140,9 @@ impl Walk<'_> {
         }
     }
 
-    fn enter(&mut self, key: &ItemKey) -> Result<()> {
-        let opened = self.target.root.open_directory(key);
+    /// Begins with what is in a directory, which may be open already.
+    fn enter(&mut self, key: &ItemKey, directory: Option<OwnedFd>) -> Result<()> {
+        let opened = directory.map_or_else(|| self.target.root.open_directory(key), Ok);
         let directory = match opened {
             // It went meanwhile, or may not be read: its own item says that it is there.
             Err(error) if error.kind() == ErrorKind::NotFound && !key.is_root() => return Ok(()),
@@ -144,8 +152,8 @@ impl Walk<'_> {
             }
             opened => opened?,
         };
-        let mut names = names_in(&directory).map_err(|errno| failed("list", key, errno))?;
-        names.sort_unstable_by(|a, b| b.cmp(a));
+        let mut names = list(&directory).map_err(|errno| failed("list", key, errno))?;
+        names.sort_unstable_by(|a, b| b.name.cmp(&a.name));
         let above = self.frames.len().checked_sub(OPEN_MAX);
         if let Some(frame) = above.and_then(|index| self.frames.get_mut(index)) {
             frame.directory = None;
@@ -157,6 +165,10 @@ impl Walk<'_> {
 
 /// Returns the names in a directory, in any order.
 pub(super) fn names_in(directory: &OwnedFd) -> std::result::Result<Vec<Box<[u8]>>, Errno> {
+    Ok(list(directory)?.into_iter().map(|listed| listed.name).collect())
+}
+
+fn list(directory: &OwnedFd) -> std::result::Result<Vec<Listed>, Errno> {
     let mut buffer = Vec::with_capacity(32 << 10);
     let mut entries = RawDir::new(directory, buffer.spare_capacity_mut());
     let mut names = Vec::new();
@@ -164,7 +176,12 @@ pub(super) fn names_in(directory: &OwnedFd) -> std::result::Result<Vec<Box<[u8]>
         let entry = entry?;
         let name = entry.file_name().to_bytes();
         if !matches!(name, b"." | b"..") {
-            names.push(name.into());
+            let kind = match entry.file_type() {
+                FileType::RegularFile => Some(ItemKind::File),
+                FileType::Directory => Some(ItemKind::Directory),
+                _ => None,
+            };
+            names.push(Listed { name: name.into(), kind });
         }
     }
     Ok(names)
