@@ -9,3 +9,4 @@ mod golden;
 mod interruptions;
 mod naive;
 mod restoring;
+mod servers;
