@@ -77,7 +77,7 @@ impl Host {
     }
 
     pub async fn forget(&self, repository: &Repository, back: u64, context: &Context) {
-        let when = When::Latest { back: back.try_into().expect("few") };
+        let when = When::Latest { back };
         let site = Some(self.client.site().clone());
         let selector = Selector { site, system: None, when, path: ItemKey::root() };
         forget(repository, &selector, context).await.expect("forget");

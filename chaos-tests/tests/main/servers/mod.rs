@@ -4,6 +4,7 @@
 mod faults;
 mod google;
 mod life;
+mod price;
 mod refused;
 mod roles;
 
