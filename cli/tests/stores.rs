@@ -20,7 +20,8 @@ async fn start(stack: &'static Shared, name: &str) -> Option<&'static Server> {
     match stack.get(&place, &context).await {
         Ok(stack) => Some(stack.server(name).expect(name)),
         Err(error) if error.kind() == model::ErrorKind::NotFound => {
-            let _ = writeln!(std::io::stdout(), "not run: the program over {name}: {}", error.chain());
+            let _ =
+                writeln!(std::io::stdout(), "not run: the program over {name}: {}", error.chain());
             None
         }
         Err(error) => panic!("{error:?}"),

@@ -329,7 +329,10 @@ impl Checker<'_> {
                 .fault(raw.span(), "an endpoint holds no credentials")
                 .advice("credentials come from the environment")),
             Some(rest) if !rest.is_empty() => Ok(endpoint.clone()),
-            _ => Err(self.fault(raw.span(), "expected an endpoint, as in \"https://s3.example.org\"")),
+            _ => {
+                Err(self
+                    .fault(raw.span(), "expected an endpoint, as in \"https://s3.example.org\""))
+            }
         }
     }
 
@@ -459,7 +462,10 @@ passphrase_command = ["pass", "show", "lifeboat"]
         let with = |line: &str| format!("{url}\n{line}");
         let text = WHOLE.replacen(url, &with("endpoint = \"https://e\"\nregion = \"r\""), 1);
         let place = &Policy::parse(&text).expect("sound policy").repositories[0].place;
-        assert_eq!((place.endpoint.as_deref(), place.region.as_deref()), (Some("https://e"), Some("r")));
+        assert_eq!(
+            (place.endpoint.as_deref(), place.region.as_deref()),
+            (Some("https://e"), Some("r"))
+        );
         for (line, expected) in [
             ("account = \"a\"", "line 20, column 11: account goes with a url of az://"),
             ("region = \"\"", "line 20, column 10: the region is empty"),

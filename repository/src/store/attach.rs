@@ -86,10 +86,8 @@ impl Store {
 
 macro_rules! remote {
     ($builder:expr, $url:expr, $options:expr) => {{
-        let start = $builder
-            .with_url($url)
-            .with_client_options(client_options())
-            .with_retry(no_retries());
+        let start =
+            $builder.with_url($url).with_client_options(client_options()).with_retry(no_retries());
         let builder = $options.iter().fold(start, |builder, (name, value)| {
             match name.to_ascii_lowercase().parse() {
                 Ok(key) => builder.with_config(key, value),

@@ -152,7 +152,9 @@ mod tests {
             ("503 Service Unavailable: SlowDown", ErrorKind::Unavailable),
             ("416 Range Not Satisfiable: ", ErrorKind::Unavailable),
         ] {
-            let text = format!("Error performing PUT in 3ms - Server returned non-2xx status code: {status}");
+            let text = format!(
+                "Error performing PUT in 3ms - Server returned non-2xx status code: {status}"
+            );
             let error = object_store::Error::Generic { store: "S3", source: text.into() };
             assert_eq!(convert("create object", "a", error).kind(), kind, "{status}");
         }

@@ -5,12 +5,13 @@ use futures::future::join_all;
 use model::{Error, ErrorKind, Result};
 use object_store::{ObjectStore as _, PutMode, PutPayload};
 
-use super::errors::{convert, is_already_there};
 use super::Store;
+use super::errors::{convert, is_already_there};
 
 const IGNORES_CONDITIONS: &str = "a create replaced an object: the store ignores the condition of a create \
     (`If-None-Match: *`), so that one writer would destroy what another has stored; use another store";
-const NO_BUCKET: &str = "there is no such bucket or container, or this account may not see it: create it first";
+const NO_BUCKET: &str =
+    "there is no such bucket or container, or this account may not see it: create it first";
 
 /// How many creates race for one name.
 const RACERS: usize = 16;

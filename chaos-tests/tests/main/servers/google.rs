@@ -107,7 +107,10 @@ async fn what_is_said_to_google_is_what_it_documents() {
     assert_eq!(other.kind(), ErrorKind::Conflict);
     assert_eq!(store.get_range("a", 1..4).await.expect("range"), "yte");
     let listed = store.list("").await.expect("list");
-    assert_eq!(listed.iter().map(|one| (&*one.path, one.size_bytes)).collect::<Vec<_>>(), [("a", 5)]);
+    assert_eq!(
+        listed.iter().map(|one| (&*one.path, one.size_bytes)).collect::<Vec<_>>(),
+        [("a", 5)]
+    );
     store.delete("a").await.expect("delete");
     store.delete("a").await.expect("it is gone");
     let missing = store.get("a").await.expect_err("asked again, then missing");

@@ -15,8 +15,7 @@ use model::{Context, ErrorKind};
 use repository::store::{Attach, Store};
 use stack::{Place, Server, Shared};
 
-static S3: Shared =
-    Shared::new("chaos-s3", r#"server = [{ name = "s3", recipe = "versitygw" }]"#);
+static S3: Shared = Shared::new("chaos-s3", r#"server = [{ name = "s3", recipe = "versitygw" }]"#);
 static AZURE: Shared =
     Shared::new("chaos-azure", r#"server = [{ name = "azure", recipe = "azurite" }]"#);
 
@@ -69,7 +68,12 @@ fn settings<const N: usize>(pairs: [(&str, String); N]) -> BTreeMap<String, Stri
 }
 
 /// Attaches a prefix of the server's bucket as the program does it, under an account.
-fn s3_store(server: &Server, (key, secret): (&str, &str), prefix: &str, context: &Context) -> Store {
+fn s3_store(
+    server: &Server,
+    (key, secret): (&str, &str),
+    prefix: &str,
+    context: &Context,
+) -> Store {
     let options = settings([
         ("AWS_ENDPOINT_URL", server.url().expect("url").to_owned()),
         ("AWS_ALLOW_HTTP", "true".to_owned()),

@@ -27,7 +27,13 @@ async fn commands_make_as_many_requests_as_is_told() {
     let check = |name: &str, most: (u64, u64)| {
         let count = |verb| recorder.count_of(verb).requests;
         let found = (count(Verb::Put) + count(Verb::List), count(Verb::Get));
-        println!("{name}: {} puts, {} lists, {} gets, {} deletes", count(Verb::Put), count(Verb::List), found.1, count(Verb::Delete));
+        println!(
+            "{name}: {} puts, {} lists, {} gets, {} deletes",
+            count(Verb::Put),
+            count(Verb::List),
+            found.1,
+            count(Verb::Delete)
+        );
         assert!(found.0 <= most.0 && found.1 <= most.1, "{name}: {found:?} of {most:?}");
         recorder.reset();
     };

@@ -116,7 +116,8 @@ async fn check_reader(server: &Server, host: &Host, context: &Context) {
     assert!(host.client.ls(objects, &host.root).await.expect("ls") > 0);
     host.check_restore(objects).await;
     host.check_deep(objects, context).await;
-    let denied = store.create("pack/00/new", "x".into()).await.expect_err("a reader writes nothing");
+    let denied =
+        store.create("pack/00/new", "x".into()).await.expect_err("a reader writes nothing");
     assert_eq!(denied.kind(), ErrorKind::Denied, "{denied:?}");
     let denied = Box::pin(host.client.backup(objects)).await.expect_err("nor does it back up");
     assert_eq!(denied.kind(), ErrorKind::Denied, "{denied:?}");
@@ -130,7 +131,18 @@ async fn check_collector(server: &Server, host: &Host, context: &Context) {
     assert!(freed > 0, "nothing was freed");
     // Keys, forgets and the descriptor are none of its business.
     let slots = store.list("").await.expect("list");
-    let kept = ["pack/", "meta/", "index/", "session/", "snapshot/", "gc/", "point/", "log", "heartbeat/", "probe/"];
+    let kept = [
+        "pack/",
+        "meta/",
+        "index/",
+        "session/",
+        "snapshot/",
+        "gc/",
+        "point/",
+        "log",
+        "heartbeat/",
+        "probe/",
+    ];
     let kept = slots.iter().filter(|one| !kept.iter().any(|prefix| one.path.starts_with(prefix)));
     let kept: Vec<_> = kept.map(|listed| listed.path.clone()).collect();
     assert!(kept.len() >= 2, "{kept:?}");
