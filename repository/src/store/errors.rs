@@ -49,6 +49,9 @@ fn status_kind(text: &str) -> Option<ErrorKind> {
         // S3's word for a body that came too slowly.
         "400" if status.contains("RequestTimeout") => None,
         "400" => Some(ErrorKind::Invalid),
+        // Of listings it is not told apart otherwise.
+        "401" | "403" => Some(ErrorKind::Denied),
+        "404" => Some(ErrorKind::NotFound),
         "405" | "501" => Some(ErrorKind::Unsupported),
         _ => None,
     }
@@ -148,6 +151,8 @@ mod tests {
         for (status, kind) in [
             ("400 Bad Request: <Code>ExpiredToken</Code>", ErrorKind::Invalid),
             ("400 Bad Request: <Code>RequestTimeout</Code>", ErrorKind::Unavailable),
+            ("403 Forbidden: <Code>SignatureDoesNotMatch</Code>", ErrorKind::Denied),
+            ("404 Not Found: <Code>NoSuchBucket</Code>", ErrorKind::NotFound),
             ("501 Not Implemented: ", ErrorKind::Unsupported),
             ("503 Service Unavailable: SlowDown", ErrorKind::Unavailable),
             ("416 Range Not Satisfiable: ", ErrorKind::Unavailable),

@@ -2,7 +2,6 @@
 //! that may do only what they have to.
 
 mod faults;
-mod google;
 mod life;
 mod price;
 mod refused;
