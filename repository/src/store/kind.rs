@@ -1,5 +1,11 @@
 //! Kinds of stores, and which servers each was tried against.
 
+use std::sync::Arc;
+
+use object_store::ObjectStore;
+
+use super::Store;
+
 /// What kind of store a URL names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreKind {
@@ -45,5 +51,17 @@ impl StoreKind {
     /// Says whether requests go over a network.
     pub fn is_remote(self) -> bool {
         matches!(self, Self::S3 | Self::Azure | Self::Google)
+    }
+}
+
+impl Store {
+    /// Returns what kind of store it is.
+    pub fn kind(&self) -> StoreKind {
+        self.0.kind
+    }
+
+    /// Returns the port beneath, for wrappers around it: faults, throttles and recordings.
+    pub fn object_store(&self) -> &Arc<dyn ObjectStore> {
+        &self.0.object_store
     }
 }

@@ -118,16 +118,6 @@ impl Store {
         &self.0.name
     }
 
-    /// Returns what kind of store it is.
-    pub fn kind(&self) -> StoreKind {
-        self.0.kind
-    }
-
-    /// Returns the port beneath, for wrappers around it: faults, throttles and recordings.
-    pub fn object_store(&self) -> &Arc<dyn ObjectStore> {
-        &self.0.object_store
-    }
-
     /// Returns how much has been asked of the store through this value and its clones.
     pub fn stats(&self) -> StoreStats {
         self.0.counters.read()
