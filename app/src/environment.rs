@@ -100,11 +100,12 @@ impl Environment {
         .collect()
     }
 
-    /// Returns the variables that are settings of object stores.
+    /// Returns the variables that are settings of object stores; an empty one counts as missing.
     pub fn store_options(&self) -> BTreeMap<String, String> {
         self.variables
             .iter()
             .filter_map(|(name, value)| Some((name.to_str()?, value.to_str()?)))
+            .filter(|(_, value)| !value.is_empty())
             .filter(|(name, _)| STORE_PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect()
@@ -187,7 +188,13 @@ mod tests {
 
     #[test]
     fn only_settings_of_stores_reach_stores() {
-        let pairs = [("AWS_REGION", "x"), ("TOKEN", "t"), ("AZURE_A", "y"), ("PATH", "/bin")];
+        let pairs = [
+            ("AWS_REGION", "x"),
+            ("AWS_ENDPOINT", ""),
+            ("TOKEN", "t"),
+            ("AZURE_A", "y"),
+            ("PATH", "/bin"),
+        ];
         let options = Environment::of_pairs(Path::new("/"), &pairs).store_options();
         assert_eq!(options.into_keys().collect::<Vec<_>>(), ["AWS_REGION", "AZURE_A"]);
     }

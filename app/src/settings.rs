@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use model::{Error, ErrorKind, Result, SiteName};
-use policies::{KeySource, Policy, RepositoryPolicy};
+use policies::{KeySource, Policy, RepositoryPolicy, StorePlace};
 
 use crate::environment::Environment;
 use crate::words;
@@ -59,6 +59,8 @@ pub struct Settings {
     pub policy: Option<PolicyFile>,
     /// The repository; none where nothing names one.
     pub repository: Option<String>,
+    /// Where its store is found, as the policy has it.
+    pub place: StorePlace,
     /// Where its key comes from; none: it is asked for.
     pub key: Option<KeySource>,
 }
@@ -87,8 +89,9 @@ impl Settings {
         };
         let key = key_of_flags(flags, &environment)?.or(key_of_environment(&environment)?);
         let key = key.or_else(|| chosen.and_then(|known: &RepositoryPolicy| known.key.clone()));
+        let place = chosen.map(|known| known.place.clone()).unwrap_or_default();
         let repository = named.or_else(|| chosen.map(|known| known.url.clone()));
-        Ok(Self { environment, policy, repository, key })
+        Ok(Self { environment, policy, repository, place, key })
     }
 
     /// Returns the repository.

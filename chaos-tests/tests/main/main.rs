@@ -10,3 +10,4 @@ mod interruptions;
 mod naive;
 mod replicating;
 mod restoring;
+mod servers;

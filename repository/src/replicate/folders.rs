@@ -1,5 +1,6 @@
 //! Listing a kind of object folder by folder, so that no listing holds a whole repository.
 
+use futures::future::FutureExt as _;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use model::Result;
 
@@ -14,7 +15,7 @@ pub(super) async fn folders(store: &Store, kind: Kind) -> Result<Vec<String>> {
     let mut found = vec![kind.name().to_owned()];
     for _ in 0..kind.depth() {
         let below = stream::iter(found)
-            .map(|folder| async move { store.list_directories(&folder).await })
+            .map(|folder| async move { store.list_directories(&folder).await }.boxed())
             .buffered(LISTINGS_AT_ONCE)
             .map_ok(|listing| listing.directories);
         found = below.try_concat().await?;

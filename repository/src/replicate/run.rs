@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
+use futures::future::FutureExt as _;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use model::{Context, Counter, Error, ErrorKind, Phase, Result};
 
@@ -79,14 +80,14 @@ impl<'a> Run<'a> {
         let unknown = unknown_names(source).await?;
         let (mut passes, mut ended) = (0, Ended::Disturbed);
         if self.options.is_dry_run {
-            self.survey(true).await?;
+            self.survey(true).boxed().await?;
         } else {
             identity.settle(destination).await?;
             while ended == Ended::Disturbed {
                 if passes == PASSES_MAX {
                     return Err(busy(source, "collectors keep deleting at either end"));
                 }
-                ended = self.pass(passes == 0).await?;
+                ended = self.pass(passes == 0).boxed().await?;
                 passes += 1;
             }
         }
@@ -109,21 +110,21 @@ impl<'a> Run<'a> {
         let (source, destination) = (self.transfer.source, self.transfer.destination);
         self.transfer.take_gone();
         let (here, there) = futures::try_join!(activity(source), activity(destination))?;
-        let survey = self.survey(is_first).await?;
+        let survey = self.survey(is_first).boxed().await?;
         if survey.missing.is_empty() {
             // Nothing is relied on that was not relied on before.
             if survey.has_sessions {
-                self.copy_sessions().await?;
+                self.copy_sessions().boxed().await?;
             }
             return Ok(if there.is_open { Ended::Unsettled } else { Ended::Whole });
         }
         self.announce(&survey);
         // Whoever can open the copy must find proof of what he signed.
         for kind in [Kind::Writer, Kind::KeySlot, Kind::KeyTest, Kind::Hold] {
-            self.copy_all(kind, &survey).await?;
+            self.copy_all(kind, &survey).boxed().await?;
         }
-        self.copy_packs(&survey).await?;
-        self.copy_listed(Kind::Index, &survey).await?;
+        self.copy_packs(&survey).boxed().await?;
+        self.copy_listed(Kind::Index, &survey).boxed().await?;
         // What was deleted at the source between two listings is not noticed where it happens.
         if activity(source).await?.decided != here.decided || self.transfer.take_gone() > 0 {
             return self.disturbed().await;
@@ -131,7 +132,7 @@ impl<'a> Run<'a> {
         if self.was_collected(there).await? {
             return self.disturbed().await;
         }
-        self.copy_references(&survey).await?;
+        self.copy_references(&survey).boxed().await?;
         let is_whole = self.transfer.take_gone() == 0 && self.has_snapshots(&survey).await?;
         if !is_whole || self.was_collected(there).await? {
             return self.disturbed().await;
@@ -142,34 +143,37 @@ impl<'a> Run<'a> {
     /// Copies packs, of all folders together: most folders hold few.
     async fn copy_packs(&self, survey: &Survey) -> Result<()> {
         let folders = survey.pack_folders.iter().cloned();
-        let missing = stream::iter(folders).map(|(kind, folder)| async move {
-            let plan = self.plan(kind, &folder).await?;
-            Ok::<_, Error>((kind, plan.missing))
+        let missing = stream::iter(folders).map(|(kind, folder)| {
+            let planned = async move {
+                let plan = self.plan(kind, &folder).boxed().await?;
+                Ok::<_, Error>((kind, plan.missing))
+            };
+            planned.boxed()
         });
         let objects = missing.buffered(LISTINGS_AT_ONCE).map_ok(|(kind, missing)| {
             stream::iter(missing.into_iter().map(move |object| Ok((kind, object))))
         });
-        self.transfer.copy_in_any_order(objects.try_flatten()).await
+        self.transfer.copy_in_any_order(objects.try_flatten()).boxed().await
     }
 
     /// Copies what refers to packs: each kind after what it refers to.
     async fn copy_references(&self, survey: &Survey) -> Result<()> {
         for kind in [Kind::ForgetPoint, Kind::Forget] {
-            self.copy_early_forgets(kind, survey).await?;
+            self.copy_early_forgets(kind, survey).boxed().await?;
         }
-        self.copy_listed(Kind::Snapshot, survey).await?;
-        self.copy_sessions().await?;
+        self.copy_listed(Kind::Snapshot, survey).boxed().await?;
+        self.copy_sessions().boxed().await?;
         for kind in [Kind::LogSegment, Kind::LogBatch, Kind::LogRun, Kind::LogTrim] {
-            self.copy_listed(kind, survey).await?;
+            self.copy_listed(kind, survey).boxed().await?;
         }
         for kind in [Kind::Heartbeat, Kind::Mark] {
-            self.copy_all(kind, survey).await?;
+            self.copy_all(kind, survey).boxed().await?;
         }
         // Points are forgotten before the snapshots that they name.
         for kind in [Kind::PointHeader, Kind::Point, Kind::ForgetPoint, Kind::Forget] {
-            self.copy_listed(kind, survey).await?;
+            self.copy_listed(kind, survey).boxed().await?;
         }
-        self.copy_all(Kind::HoldRelease, survey).await
+        self.copy_all(Kind::HoldRelease, survey).boxed().await
     }
 
     /// Says that this pass has to be followed by another, once a collection at the destination has ended.
@@ -208,16 +212,19 @@ impl<'a> Run<'a> {
             if kind == Kind::KeySlot && !self.options.with_keys {
                 continue;
             }
-            let here = folders(self.transfer.source, kind).await?;
-            let plans = stream::iter(here).map(|folder| async move {
-                let plan = self.plan(kind, &folder).await?;
-                Ok::<_, Error>((folder, plan))
+            let here = folders(self.transfer.source, kind).boxed().await?;
+            let plans = stream::iter(here).map(|folder| {
+                let planned = async move {
+                    let plan = self.plan(kind, &folder).boxed().await?;
+                    Ok::<_, Error>((folder, plan))
+                };
+                planned.boxed()
             });
             let mut plans = std::pin::pin!(plans.buffered(LISTINGS_AT_ONCE));
             let mut only_there = Vec::new();
             while let Some((folder, mut plan)) = plans.try_next().await? {
                 only_there.append(&mut plan.only_there);
-                self.note_plan(kind, folder, plan, is_first, &mut survey).await?;
+                self.note_plan(kind, folder, plan, is_first, &mut survey).boxed().await?;
             }
             if is_first {
                 self.note_only_there(kind, &only_there);
@@ -270,7 +277,7 @@ impl<'a> Run<'a> {
             Compare::Newest => common.truncate(1),
             Compare::All => {}
         }
-        self.transfer.compare(kind, common).await
+        self.transfer.compare(kind, common).boxed().await
     }
 
     /// Counts what only the destination has, which is what lies in folders that the source has as well;
@@ -310,9 +317,9 @@ impl<'a> Run<'a> {
         if !survey.missing.contains_key(&kind) {
             return Ok(());
         }
-        for folder in folders(self.transfer.source, kind).await? {
-            let plan = self.plan(kind, &folder).await?;
-            self.transfer.copy(kind, oldest_first(plan.missing)).await?;
+        for folder in folders(self.transfer.source, kind).boxed().await? {
+            let plan = self.plan(kind, &folder).boxed().await?;
+            self.transfer.copy(kind, oldest_first(plan.missing)).boxed().await?;
         }
         Ok(())
     }
@@ -322,11 +329,11 @@ impl<'a> Run<'a> {
     async fn copy_listed(&self, kind: Kind, survey: &Survey) -> Result<()> {
         let Some(listed) = survey.listed.get(&kind) else { return Ok(()) };
         let mut seen = 0;
-        for folder in folders(self.transfer.source, kind).await? {
-            let mut plan = self.plan(kind, &folder).await?;
+        for folder in folders(self.transfer.source, kind).boxed().await? {
+            let mut plan = self.plan(kind, &folder).boxed().await?;
             seen += plan.here().filter(|path| listed.contains(&fingerprint(path))).count();
             plan.missing.retain(|object| listed.contains(&fingerprint(&object.path)));
-            self.transfer.copy(kind, oldest_first(plan.missing)).await?;
+            self.transfer.copy(kind, oldest_first(plan.missing)).boxed().await?;
         }
         self.transfer.note_gone(listed.len().saturating_sub(seen) as u64);
         Ok(())
@@ -340,14 +347,14 @@ impl<'a> Run<'a> {
         if ![kind, of].iter().any(|kind| survey.missing.contains_key(kind)) {
             return Ok(());
         }
-        for folder in folders(self.transfer.source, kind).await? {
-            let mut plan = self.plan(kind, &folder).await?;
+        for folder in folders(self.transfer.source, kind).boxed().await? {
+            let mut plan = self.plan(kind, &folder).boxed().await?;
             if plan.missing.is_empty() {
                 continue;
             }
             let there = self.paths_there(&of_kind(&folder, of)).await?;
             plan.missing.retain(|object| !there.contains(&of_kind(&object.path, of)));
-            self.transfer.copy(kind, oldest_first(plan.missing)).await?;
+            self.transfer.copy(kind, oldest_first(plan.missing)).boxed().await?;
         }
         Ok(())
     }
@@ -355,15 +362,15 @@ impl<'a> Run<'a> {
     /// Copies the announcements of sessions that have ended at the destination as well. One that has not
     /// would be closed there by a collector, and could never end as it does at the source.
     async fn copy_sessions(&self) -> Result<()> {
-        for folder in folders(self.transfer.source, Kind::Session).await? {
-            let mut plan = self.plan(Kind::Session, &folder).await?;
+        for folder in folders(self.transfer.source, Kind::Session).boxed().await? {
+            let mut plan = self.plan(Kind::Session, &folder).boxed().await?;
             if plan.missing.is_empty() {
                 continue;
             }
             let there = self.paths_there(&of_kind(&folder, Kind::Snapshot)).await?;
             let has_ended = |path: &str| there.contains(&of_kind(path, Kind::Snapshot));
             plan.missing.retain(|object| has_ended(&object.path));
-            self.transfer.copy(Kind::Session, oldest_first(plan.missing)).await?;
+            self.transfer.copy(Kind::Session, oldest_first(plan.missing)).boxed().await?;
         }
         Ok(())
     }
@@ -372,8 +379,8 @@ impl<'a> Run<'a> {
     /// have deleted one that came forgotten, before the point came that names it.
     async fn has_snapshots(&self, survey: &Survey) -> Result<bool> {
         let Some(listed) = survey.listed.get(&Kind::Snapshot) else { return Ok(true) };
-        for folder in folders(self.transfer.source, Kind::Snapshot).await? {
-            let plan = self.plan(Kind::Snapshot, &folder).await?;
+        for folder in folders(self.transfer.source, Kind::Snapshot).boxed().await? {
+            let plan = self.plan(Kind::Snapshot, &folder).boxed().await?;
             let is_known = |path: &str| self.transfer.tally().problems.contains_key(path);
             let lacks = |object: &Listed| {
                 listed.contains(&fingerprint(&object.path)) && !is_known(&object.path)

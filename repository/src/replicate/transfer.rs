@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use futures::future::FutureExt as _;
 use futures::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 use model::{Context, Counter, Error, ErrorKind, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -90,12 +91,16 @@ impl<'a> Transfer<'a> {
             let objects = objects.into_iter().map(|object| Ok((kind, object)));
             return self.copy_in_any_order(stream::iter(objects)).await;
         }
-        // Memory is taken in order, so that whoever is to be created next is never the one that waits
-        // for it.
-        let objects = stream::iter(objects)
-            .then(|object| async move { Ok::<_, Error>((self.room_for(&object).await?, object)) });
-        let read = objects.map_ok(|(memory, object)| self.read(kind, object, memory));
-        let mut read = std::pin::pin!(read.try_buffered(self.jobs));
+        // They ask for memory in order, and get it in order, so that whoever is to be created next is
+        // never the one that waits for it.
+        let read = stream::iter(objects).map(|object| {
+            let read = async move {
+                let memory = self.room_for(&object).await?;
+                self.read(kind, object, memory).await
+            };
+            read.boxed()
+        });
+        let mut read = std::pin::pin!(read.buffered(self.jobs));
         while let Some(read) = read.try_next().await? {
             if let Some(read) = read {
                 self.create(kind, read).await?;
@@ -109,12 +114,15 @@ impl<'a> Transfer<'a> {
         &self,
         objects: impl Stream<Item = Result<(Kind, Listed)>> + Send,
     ) -> Result<()> {
-        let copied = objects.try_for_each_concurrent(self.jobs, |(kind, object)| async move {
-            let memory = self.room_for(&object).await?;
-            match self.read(kind, object, memory).await? {
-                Some(read) => self.create(kind, read).await,
-                None => Ok(()),
-            }
+        let copied = objects.try_for_each_concurrent(self.jobs, |(kind, object)| {
+            let copied = async move {
+                let memory = self.room_for(&object).await?;
+                match self.read(kind, object, memory).await? {
+                    Some(read) => self.create(kind, read).await,
+                    None => Ok(()),
+                }
+            };
+            copied.boxed()
         });
         copied.await
     }
@@ -261,9 +269,12 @@ impl<'a> Transfer<'a> {
         let objects = objects.into_iter().filter(|object| object.size_bytes <= kind.size_max());
         let compared = stream::iter(objects.map(Ok));
         compared
-            .try_for_each_concurrent(self.jobs, |object| async move {
-                let _memory = self.room_for(&object).await?;
-                self.compare_one(&object).await
+            .try_for_each_concurrent(self.jobs, |object| {
+                let compared = async move {
+                    let _memory = self.room_for(&object).await?;
+                    self.compare_one(&object).await
+                };
+                compared.boxed()
             })
             .await
     }

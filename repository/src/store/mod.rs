@@ -7,6 +7,7 @@
 
 mod attach;
 mod errors;
+mod kind;
 mod probe;
 mod retry;
 mod stats;
@@ -26,6 +27,7 @@ use object_store::{
 };
 
 pub use attach::Attach;
+pub use kind::StoreKind;
 pub use stats::StoreStats;
 pub use sweep::Swept;
 
@@ -50,6 +52,7 @@ struct Inner {
     object_store: Arc<dyn ObjectStore>,
     /// For people: the URL without credentials.
     name: String,
+    kind: StoreKind,
     /// Where a local store keeps its files.
     local_root: Option<PathBuf>,
     context: Context,
@@ -90,10 +93,11 @@ impl Store {
     /// Takes over a store. `name` is what errors call it and holds no credential; `context` gives the
     /// clock that delays between tries are measured with and the token that ends them.
     pub fn new(object_store: Arc<dyn ObjectStore>, name: &str, context: &Context) -> Self {
-        Self::with_root(object_store, name, None, context)
+        Self::of_kind(StoreKind::Given, object_store, name, None, context)
     }
 
-    fn with_root(
+    fn of_kind(
+        kind: StoreKind,
         object_store: Arc<dyn ObjectStore>,
         name: &str,
         local_root: Option<PathBuf>,
@@ -102,6 +106,7 @@ impl Store {
         Self(Arc::new(Inner {
             object_store,
             name: errors::without_credentials(name),
+            kind,
             local_root,
             context: context.clone(),
             counters: Counters::default(),

@@ -1,5 +1,7 @@
 //! The program as people run it: a real process over a temporary folder.
 
+mod stores;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
