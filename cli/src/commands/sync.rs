@@ -296,7 +296,7 @@ mod tests {
             "key 0123 opens the destination only",
             "of no known kind: novelty",
             "has not ended",
-            "prod: 1m behind the point of noon, lacks 2 points",
+            "prod: 1m 0s behind the point of noon, lacks 2 points",
         ] {
             assert!(shown.contains(line), "{line} in {shown}");
         }

@@ -78,8 +78,8 @@ impl Kind {
         Self::Point,
         Self::PointHeader,
         Self::LogTrim,
-        Self::LogRun,
         Self::LogBatch,
+        Self::LogRun,
         Self::LogSegment,
         Self::Session,
         Self::Snapshot,
@@ -251,7 +251,7 @@ mod tests {
             (Kind::Point, Kind::Snapshot),
             (Kind::Mark, Kind::Point),
             (Kind::LogBatch, Kind::Snapshot),
-            (Kind::LogRun, Kind::LogBatch),
+            (Kind::LogBatch, Kind::LogRun),
             (Kind::LogTrim, Kind::LogBatch),
             // Batches go once a segment has them.
             (Kind::LogBatch, Kind::LogSegment),

@@ -163,7 +163,8 @@ impl<'a> Run<'a> {
         }
         self.copy_listed(Kind::Snapshot, survey).boxed().await?;
         self.copy_sessions().boxed().await?;
-        for kind in [Kind::LogSegment, Kind::LogBatch, Kind::LogRun, Kind::LogTrim] {
+        // Only the newest batch tells of its run without a note of it, so the notes come first.
+        for kind in [Kind::LogSegment, Kind::LogRun, Kind::LogBatch, Kind::LogTrim] {
             self.copy_listed(kind, survey).boxed().await?;
         }
         for kind in [Kind::Heartbeat, Kind::Mark] {

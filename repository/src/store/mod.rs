@@ -82,16 +82,14 @@ pub struct Listed {
 /// One level of a store's tree, each part in order of names.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Listing {
-    /// Whole paths of what lies further down, without a slash at the end. A local disk may list a
-    /// directory in which nothing is left.
+    /// Whole paths of what lies further down, without a final slash; a local disk's may be empty.
     pub directories: Vec<String>,
     /// Objects of this level, with whole paths.
     pub objects: Vec<Listed>,
 }
 
 impl Store {
-    /// Takes over a store. `name` is what errors call it and holds no credential; `context` gives the
-    /// clock that delays between tries are measured with and the token that ends them.
+    /// Takes over a store. `name`, without credentials, is for errors; `context` ends its waits.
     pub fn new(object_store: Arc<dyn ObjectStore>, name: &str, context: &Context) -> Self {
         Self::of_kind(StoreKind::Given, object_store, name, None, context)
     }
