@@ -1,30 +1,11 @@
 //! What holds cover, that forgetting is refused there, and that they end.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use object_store::memory::InMemory;
-use testkit::{Handles, SeededEntropy};
-
 use super::*;
-use crate::crypto::{KeyFile, PassphraseCost, Unlock};
 use crate::point::PointDraft;
-use crate::store::Store;
+use crate::session::testing::Fixture;
 use crate::types::{Number, hex};
-use crate::{CreateOptions, OpenOptions};
-
-async fn repository(seed: u64) -> (Repository, Context, Handles) {
-    let (context, handles) = testkit::context(seed);
-    let unlock = Unlock::KeyFile(KeyFile::generate(&SeededEntropy::new(seed)));
-    let store = Store::new(Arc::new(InMemory::new()), "memory", &context);
-    let options = CreateOptions {
-        label: "first".to_owned(),
-        cost: PassphraseCost::LEAST,
-        open: OpenOptions::default(),
-    };
-    let repository = Repository::create(store, &unlock, options, &context).await.expect("create");
-    (repository, context, handles)
-}
 
 fn session(stream: &str) -> SessionId {
     let number = Number::new(7).expect("number");
@@ -119,7 +100,7 @@ fn records_that_make_no_sense_are_refused() {
 
 #[tokio::test]
 async fn what_is_held_is_not_forgotten_until_the_hold_ends() {
-    let (repository, context, handles) = repository(1).await;
+    let Fixture { repository, context, handles, .. } = Fixture::new(1).await;
     let site: SiteName = "prod".parse().expect("site");
     let sealed = repository.seal_point(&site, PointDraft::default(), &context).await.expect("seal");
     let denied = |outcome: Result<()>| {

@@ -8,7 +8,7 @@
 use bytes::{Bytes, BytesMut};
 use model::{Error, ErrorKind, Result};
 
-use super::compress::{self, Compressor, Decompressor, LEVEL_FAST};
+use super::compress::{self, Compressor, LEVEL_FAST};
 use super::{BlockEntry, EntryKind, SealedBlock};
 use crate::crypto::{DomainKeys, Sealer, Siv, TAG_BYTES};
 use crate::tree::NODE_BYTES_MAX;
@@ -161,13 +161,18 @@ pub(super) struct OpenedIn<'b> {
 }
 
 impl<'b> OpenedIn<'b> {
-    /// As [`Opened::decode`]; uses the memory of a decompressor that was used before.
-    pub(super) fn decode<'d: 'b>(&self, decompressor: &'d mut Decompressor) -> Option<&'b [u8]> {
-        match self.method {
-            METHOD_STORED if self.body.len() == self.length => Some(self.body),
-            METHOD_ZSTD => decompressor.decompress(self.body, self.length),
-            _ => None,
-        }
+    /// As [`Opened::decode`]; what has to be decompressed takes the memory of `output`.
+    pub(super) fn decode<'o: 'b>(&self, output: &'o mut Vec<u8>) -> Option<&'b [u8]> {
+        let content = match self.method {
+            METHOD_STORED => self.body,
+            METHOD_ZSTD => {
+                output.clear();
+                output.reserve(self.length);
+                compress::decompress_into(output, self.body).then_some(&output[..])?
+            }
+            _ => return None,
+        };
+        (content.len() == self.length).then_some(content)
     }
 
     /// As [`Opened::entries`].

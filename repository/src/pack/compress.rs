@@ -101,27 +101,6 @@ pub(crate) fn decompress_into(buffer: &mut Vec<u8>, bytes: &[u8]) -> bool {
     CONTEXT.with_borrow_mut(|context| context.decompress(buffer, bytes).is_ok())
 }
 
-/// A context of zstd and the memory that was decoded into last.
-pub(crate) struct Decompressor {
-    context: DCtx<'static>,
-    output: Vec<u8>,
-}
-
-impl Decompressor {
-    /// Makes one.
-    pub(crate) fn new() -> Self {
-        Self { context: DCtx::create(), output: Vec::new() }
-    }
-
-    /// As [`decompress`].
-    pub(crate) fn decompress(&mut self, bytes: &[u8], length: usize) -> Option<&[u8]> {
-        self.output.clear();
-        self.output.reserve(length);
-        self.context.decompress(&mut self.output, bytes).ok()?;
-        (self.output.len() == length).then_some(&self.output[..])
-    }
-}
-
 fn fault(action: &'static str, code: ErrorCode) -> Error {
     Error::new(ErrorKind::Internal, action, "").detail(zstd_safe::get_error_name(code))
 }

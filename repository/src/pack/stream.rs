@@ -11,7 +11,6 @@ use bytes::Bytes;
 
 use super::block::BlockCipher;
 use super::check::{agree, check_head};
-use super::compress::Decompressor;
 use super::contents::{FOOTER_BYTES, Footer, Table, TableCipher};
 use super::{EntryKind, HEADER_BYTES, PACK_BYTES_MAX, PackEntry, pack_path};
 use crate::crypto::DomainKeys;
@@ -25,13 +24,14 @@ const WINDOW_BYTES: usize = 2 << 20;
 /// Memory that was used for one pack and can be used for the next.
 pub(crate) struct Scratch {
     window: Vec<u8>,
-    decompressor: Decompressor,
+    /// What was decoded last.
+    decoded: Vec<u8>,
 }
 
 impl Scratch {
     /// Begins with none.
     pub(crate) fn new() -> Self {
-        Self { window: Vec::new(), decompressor: Decompressor::new() }
+        Self { window: Vec::new(), decoded: Vec::new() }
     }
 }
 
@@ -88,7 +88,7 @@ pub(crate) fn check_pack_streamed(
         if !agree(&opened.entries()?, mine) {
             return None;
         }
-        let content = opened.decode(&mut scratch.decompressor)?;
+        let content = opened.decode(&mut scratch.decoded)?;
         check_content(content, mine, keys, &mut deltas)?;
     }
     let is_sound = rest.is_empty() && window.finish(&tail)? == name.0;

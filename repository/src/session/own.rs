@@ -2,6 +2,7 @@
 //! kept short: packs are named once, and only deltas have bases.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use crate::index::Found;
 use crate::index::segment::{Prefix, prefix};
@@ -37,18 +38,14 @@ impl OwnPacks {
             let key = (pack.kind, prefix(&entry.id));
             let Location { block_offset, block_length, offset_in_block, length, .. } =
                 entry.location;
-            let std::collections::hash_map::Entry::Vacant(vacant) = self.places.entry(key) else {
-                continue;
-            };
-            let kind = entry.kind;
-            let pack = number;
+            let Entry::Vacant(vacant) = self.places.entry(key) else { continue };
             vacant.insert(Short {
-                pack,
+                pack: number,
                 block_offset,
                 block_length,
                 offset_in_block,
                 length,
-                kind,
+                kind: entry.kind,
             });
             if !entry.bases.is_empty() {
                 self.bases.insert(key, entry.bases.clone());

@@ -77,7 +77,7 @@ impl Maven {
 
     /// Writes the project whose dependencies are what is wanted.
     pub fn project(&self) -> String {
-        let mut xml = "<project xmlns=\"http://maven.apache.org/POM/4.0.0\">\n\
+        let mut xml = "<project>\n\
             <modelVersion>4.0.0</modelVersion>\n<groupId>lifeboat</groupId>\n\
             <artifactId>artefact</artifactId>\n<version>1</version>\n<packaging>pom</packaging>\n"
             .to_owned();
