@@ -52,7 +52,8 @@ pub fn attach_copy(
     }
     match Store::attach(&url, &options, Attach::Existing, context) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            Store::attach("memory://", &options, Attach::Existing, context)
+            let empty = Store::attach("memory:///", &options, Attach::Existing, context)?;
+            Ok(Store::new(empty.object_store().clone(), &url, context))
         }
         attached => attached,
     }
