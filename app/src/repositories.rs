@@ -138,6 +138,7 @@ pub fn open_options(settings: &Settings) -> OpenOptions {
     OpenOptions {
         memory_bytes: settings.memory_bytes().unwrap_or(usual.memory_bytes),
         cache_folder: settings.environment.cache_folder(),
+        parity: settings.parity,
     }
 }
 

@@ -61,6 +61,8 @@ pub struct Settings {
     pub repository: Option<String>,
     /// Where its store is found, as the policy has it.
     pub place: StorePlace,
+    /// Whether new packs get parity, as the policy has it.
+    pub parity: Option<bool>,
     /// Where its key comes from; none: it is asked for.
     pub key: Option<KeySource>,
 }
@@ -89,8 +91,9 @@ impl Settings {
         let key = key_of_flags(flags, &environment)?.or(key_of_environment(&environment)?);
         let key = key.or_else(|| chosen.and_then(|known: &RepositoryPolicy| known.key.clone()));
         let place = chosen.map(|known| known.place.clone()).unwrap_or_default();
+        let parity = chosen.and_then(|known| known.parity);
         let repository = named.or_else(|| chosen.map(|known| known.url.clone()));
-        Ok(Self { environment, policy, repository, place, key })
+        Ok(Self { environment, policy, repository, place, parity, key })
     }
 
     /// Returns the repository.

@@ -67,6 +67,8 @@ pub struct RepositoryPolicy {
     pub url: String,
     /// Where the store of that URL is found.
     pub place: StorePlace,
+    /// Whether new packs get parity; none: where the repository is a local folder.
+    pub parity: Option<bool>,
     /// Where its key comes from; none: flags, the environment or a prompt.
     pub key: Option<KeySource>,
 }
@@ -295,7 +297,8 @@ impl Checker<'_> {
             ));
         }
         let place = self.place(&url, &raw)?;
-        Ok(RepositoryPolicy { url, place, key: sources.pop().map(|(_, source)| source) })
+        let key = sources.pop().map(|(_, source)| source);
+        Ok(RepositoryPolicy { url, place, parity: raw.parity, key })
     }
 
     fn place(&self, url: &str, raw: &RawRepository) -> Result<StorePlace, PolicyError> {

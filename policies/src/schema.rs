@@ -50,6 +50,7 @@ pub(crate) struct RawRepository {
     pub endpoint: Option<Spanned<String>>,
     pub region: Option<Spanned<String>>,
     pub account: Option<Spanned<String>>,
+    pub parity: Option<bool>,
     pub key_file: Option<Spanned<String>>,
     pub identity_file: Option<Spanned<String>>,
     pub passphrase_file: Option<Spanned<String>>,

@@ -66,6 +66,9 @@ fn push_repository(text: &mut String, repository: &RepositoryPolicy) {
             push(text, key, &quote(value));
         }
     }
+    if let Some(parity) = repository.parity {
+        push(text, "parity", if parity { "true" } else { "false" });
+    }
     match &repository.key {
         None => {}
         Some(KeySource::KeyFile(path)) => push(text, "key_file", &quote(&path.to_string_lossy())),
@@ -151,6 +154,7 @@ mod tests {
             files in files(),
             key in key(),
             region in prop::option::of("[a-z0-9-]{1,9}"),
+            parity in any::<Option<bool>>(),
             memory in prop::option::of(67_108_864_u64..1 << 40),
         ) {
             let policy = Policy {
@@ -161,6 +165,7 @@ mod tests {
                     RepositoryPolicy {
                         url: "/var/\"back\" ups".to_owned(),
                         place: StorePlace::default(),
+                        parity,
                         key,
                     },
                     RepositoryPolicy {
@@ -170,11 +175,13 @@ mod tests {
                             region: region.clone(),
                             account: None,
                         },
+                        parity: None,
                         key: None,
                     },
                     RepositoryPolicy {
                         url: "az://container/a".to_owned(),
                         place: StorePlace { account: region, ..StorePlace::default() },
+                        parity: None,
                         key: None,
                     },
                 ],

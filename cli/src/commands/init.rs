@@ -1,6 +1,6 @@
 //! `lifeboat init`: a repository, its key, and a policy file to go on from.
 
-use std::fs::OpenOptions;
+use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use model::{Error, ErrorKind, Result, SiteName, SystemName};
 use policies::{FilesPolicy, KeySource, Policy, RepositoryPolicy, render};
 use repository::crypto::{KeyFile, PassphraseCost, Unlock};
 use repository::store::Attach;
-use repository::{CreateOptions, Repository};
+use repository::{CreateOptions, OpenOptions, Repository};
 use serde_json::json;
 
 use super::refuse;
@@ -33,6 +33,10 @@ pub struct Args {
     /// Open the repository by a passphrase that is asked for, not by a key file
     #[arg(long, conflicts_with_all = ["key_file", "passphrase_file", "passphrase_command"])]
     ask_passphrase: bool,
+    /// Whether packs get parity, by which damage heals; written into the policy file [default: true
+    /// for a local folder, which has no other copies]
+    #[arg(long, value_name = "BOOL")]
+    parity: Option<bool>,
     /// What the first key is called
     #[arg(long, default_value = "first")]
     label: String,
@@ -64,7 +68,7 @@ impl Args {
         let options = CreateOptions {
             label: self.label.clone(),
             cost: PassphraseCost::DEFAULT,
-            open: app::repositories::open_options(&settings),
+            open: OpenOptions { parity: self.parity, ..app::repositories::open_options(&settings) },
         };
         let created = Repository::create(store, &key.unlock, options, &run.context).await;
         if let (Err(_), Some(path)) = (&created, &key.made) {
@@ -76,6 +80,7 @@ impl Args {
         policy.repositories = vec![RepositoryPolicy {
             url: url.clone(),
             place: app::repositories::place(&settings),
+            parity: self.parity,
             key: key.source.clone(),
         }];
         let is_new = write_new(&policy_path, &render(&policy))?;
@@ -214,7 +219,7 @@ fn plain_name(text: &str, otherwise: &str) -> String {
 
 /// Writes a file where none is; says whether it did.
 fn write_new(path: &Path, text: &str) -> Result<bool> {
-    let file = OpenOptions::new().write(true).create_new(true).open(path);
+    let file = fs::OpenOptions::new().write(true).create_new(true).open(path);
     let written = match file {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
             settings::read_policy(path)?;

@@ -67,6 +67,7 @@ pub struct ContentWriter(Arc<Inner>);
 
 struct Inner {
     repository: RepositoryId,
+    has_parity: bool,
     keys: DomainKeys,
     cipher: BlockCipher,
     shelf: Arc<dyn Shelf>,
@@ -149,6 +150,7 @@ impl ContentWriter {
     ) -> Self {
         Self(Arc::new(Inner {
             repository: repository.id(),
+            has_parity: repository.has_parity(),
             keys: keys.clone(),
             cipher: BlockCipher::new(PackKind::Data, repository.id(), keys),
             shelf,
@@ -246,7 +248,7 @@ impl ContentWriter {
 
     /// Appends a block to the open pack, and hands the pack over where that fills it.
     pub(super) fn push(&self, block: SealedBlock) -> Result<PlacedBlock> {
-        let Inner { repository, keys, pack_bytes, salt, memory, .. } = &*self.0;
+        let Inner { repository, has_parity, keys, pack_bytes, salt, memory, .. } = &*self.0;
         let (placed, full) = {
             let open = lock(&self.0.open);
             let is_crowded =
@@ -263,8 +265,9 @@ impl ContentWriter {
                     open.packs += 1;
                     let entropy = PackSalt { salt, number: open.packs };
                     let object = memory.take();
-                    let mut builder =
+                    let builder =
                         PackBuilder::in_memory(object, PackKind::Data, *repository, keys, &entropy);
+                    let mut builder = builder.with_parity(*has_parity);
                     // The block that fills it may be as long as a chunk that does not shrink.
                     builder.reserve((pack_bytes + LAST_BLOCK_BYTES).max(MAPPED_BYTES));
                     OpenPack { builder, name: Arc::default() }

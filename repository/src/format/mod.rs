@@ -66,6 +66,8 @@ pub enum ObjectType {
     Hold = 21,
     /// `hold-release/`: it no longer is.
     HoldRelease = 22,
+    /// `gc/lost/`: a pack is damaged beyond what is at hand.
+    GcLost = 23,
 }
 
 /// What a reader must understand, by what it wants to do. Each bit is one feature; this version knows

@@ -17,7 +17,7 @@ use super::segments::{self, write_index};
 use super::sessions::{self, StoreClock};
 use super::walk::{Walk, lock};
 use super::weigh::{self, Scales, Weighed};
-use super::{Outcome, PACKS_MAX, leftovers, repack};
+use super::{Outcome, PACKS_MAX, leftovers, repack, unmark};
 use crate::Repository;
 use crate::index::rebuild::rebuild;
 use crate::pack::pack_path;
@@ -202,6 +202,7 @@ impl Run<'_> {
                 (places, weighed) = self.look(young_since, HashSet::new()).await?;
             }
         }
+        let is_complete = weighed.lost == 0;
         if weighed.lost > 0 {
             let now = Generations::list(self.repository).await?;
             if now.is_over(generation) || !now.open().is_empty() {
@@ -221,6 +222,9 @@ impl Run<'_> {
             }
         }
         let dead = self.judge(&places, &weighed, young_since);
+        if is_complete && !self.options.is_dry_run {
+            self.unmark_lost(&places).await?;
+        }
         if self.options.is_dry_run || dead.is_empty() {
             return Ok(true);
         }
@@ -230,6 +234,15 @@ impl Run<'_> {
             return Ok(false);
         }
         self.bring_to_end(generation, condemned).await
+    }
+
+    /// Takes away the marks of lost packs that are gone, once nothing is missing any more: until then
+    /// they have the source read again.
+    async fn unmark_lost(&self, places: &Places) -> Result<()> {
+        let packs = &places.known.packs;
+        let gone = packs.lost.iter().filter(|lost| packs.number(&lost.name).is_none());
+        let gone: Vec<_> = gone.map(|lost| (lost.kind, lost.name)).collect();
+        unmark(self.repository, gone, self.context).await.map(|_| ())
     }
 
     /// Packs that are younger than a session that may still end are left alone: that spares work.

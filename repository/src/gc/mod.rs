@@ -8,6 +8,7 @@
 mod collect;
 mod generation;
 mod leftovers;
+mod lost;
 mod outcome;
 mod places;
 mod repack;
@@ -21,19 +22,20 @@ mod weigh;
 use std::collections::HashSet;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
-use model::{Error, ErrorKind, Result};
+use model::{Error, ErrorKind, Result, Timestamp};
 
 use crate::Repository;
 use crate::crypto::KeyRing;
 use crate::format::ObjectType;
 use crate::format::envelope::{open_object, seal_object};
-use crate::types::{Number, PackName};
+use crate::types::{Number, PackKind, PackName};
 
 pub use collect::{GcOptions, collect};
 pub(crate) use outcome::Outcome;
 pub use report::{Amount, Gone, Leftovers, Report};
 
 pub(crate) use generation::{Activity, activity};
+pub(crate) use lost::{LostPack, check_lost, from_lost_path, list_lost, mark_lost, unmark};
 
 use generation::Generations;
 
@@ -141,15 +143,24 @@ fn decode_set(plaintext: &[u8]) -> Option<Vec<PackName>> {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CondemnedSet {
     packs: HashSet<PackName>,
+    /// Those of them that no generation names.
+    lost: HashSet<PackName>,
     generations: Vec<Number>,
     /// The newest generation that is over.
     over: Option<Number>,
+    /// When it was last found out that tree nodes are lost.
+    nodes_lost: Option<Timestamp>,
 }
 
 impl CondemnedSet {
-    /// Says whether a pack is condemned: whoever writes takes it for absent.
+    /// Says whether a pack is condemned, or known to be lost: whoever writes takes it for absent.
     pub fn contains(&self, pack: &PackName) -> bool {
         self.packs.contains(pack)
+    }
+
+    /// Says whether a pack is condemned, and not only known to be lost.
+    pub(crate) fn is_condemned(&self, pack: &PackName) -> bool {
+        self.packs.contains(pack) && !self.lost.contains(pack)
     }
 
     /// Says whether nothing is condemned.
@@ -168,13 +179,24 @@ impl CondemnedSet {
         self.over
     }
 
+    /// Says whether any tree nodes are known to be lost.
+    pub(crate) fn lacks_nodes(&self) -> bool {
+        self.nodes_lost.is_some()
+    }
+
+    /// Says whether nodes of a tree may be lost that was begun at that time of the store: whoever began
+    /// it later has stored again what was known to be lost.
+    pub(crate) fn may_lack_nodes(&self, begun: Option<Timestamp>) -> bool {
+        self.nodes_lost.is_some_and(|lost| begun.is_none_or(|begun| begun <= lost))
+    }
+
     /// Returns the generations that are open, newest first.
     pub fn generations(&self) -> &[Number] {
         &self.generations
     }
 }
 
-/// Reads what every open generation condemns: one listing, then all sets at once. Call it after the
+/// Reads what every open generation condemns, and what is known to be lost: one listing, then all sets at once. Call it after the
 /// session is announced.
 ///
 /// # Errors
@@ -192,6 +214,14 @@ pub async fn open_condemned(repository: &Repository) -> Result<CondemnedSet> {
     for (generation, packs) in sets.into_iter().flatten() {
         found.generations.push(generation);
         found.packs.extend(packs);
+    }
+    for lost in lost::lost_of(&listed) {
+        if found.packs.insert(lost.name) {
+            found.lost.insert(lost.name);
+        }
+        if lost.kind == PackKind::Meta {
+            found.nodes_lost = found.nodes_lost.max(Some(lost.at));
+        }
     }
     Ok(found)
 }

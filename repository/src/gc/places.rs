@@ -11,6 +11,7 @@ use std::sync::Arc;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use model::{Context, Error, ErrorKind, Result, Timestamp};
 
+use super::{LostPack, list_lost};
 use crate::Repository;
 use crate::crypto::{DEFAULT_DOMAIN, DomainKeys};
 use crate::index::segment::{Entry, Prefix, Segment, prefix};
@@ -42,6 +43,8 @@ pub(super) struct PackInfo {
     pub(super) is_known: bool,
     /// Whether a segment names it: else nobody finds what was moved there.
     pub(super) is_named: bool,
+    /// Whether it is damaged beyond repair: nothing is kept there that is anywhere else.
+    pub(super) is_lost: bool,
 }
 
 /// All packs.
@@ -49,6 +52,8 @@ pub(super) struct PackInfo {
 pub(super) struct Packs {
     pub(super) all: Vec<PackInfo>,
     numbers: HashMap<PackName, u32>,
+    /// Packs that are marked as lost, whether they are there or not.
+    pub(super) lost: Vec<LostPack>,
     /// Objects below `pack/` and `meta/` that have no name of a pack.
     pub(super) unknown: u64,
 }
@@ -57,6 +62,8 @@ impl Packs {
     async fn list(repository: &Repository, context: &Context) -> Result<Self> {
         let mut packs = Self::default();
         let store = repository.store();
+        packs.lost = list_lost(repository).await?;
+        let lost: HashSet<_> = packs.lost.iter().map(|lost| lost.name).collect();
         for (kind, top) in [(PackKind::Data, "pack"), (PackKind::Meta, "meta")] {
             let buckets = store.list_directories(top).await?;
             packs.unknown += buckets.objects.len() as u64;
@@ -80,6 +87,7 @@ impl Packs {
                         created: object.modified,
                         is_known: false,
                         is_named: false,
+                        is_lost: lost.contains(&name),
                     });
                 }
             }

@@ -177,8 +177,11 @@ impl<'c> Copier<'c> {
         if self.open.as_ref().is_some_and(is_other) {
             self.close().await?;
         }
-        let (repository, entropy) = (self.repository.id(), &*self.context.entropy);
-        let begin = || (kind, PackBuilder::new(kind, repository, self.keys, entropy));
+        let (repository, entropy) = (self.repository, &*self.context.entropy);
+        let begin = || {
+            let builder = PackBuilder::new(kind, repository.id(), self.keys, entropy);
+            (kind, builder.with_parity(repository.has_parity()))
+        };
         let (_, builder) = self.open.get_or_insert_with(begin);
         builder.push(block)?;
         if builder.is_full(PACK_BYTES) { self.close().await } else { Ok(()) }

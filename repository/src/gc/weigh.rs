@@ -11,7 +11,7 @@ use std::path::Path;
 
 use model::{Context, Result};
 
-use super::places::{Known, PlaceOf, Places, SortedPlaces};
+use super::places::{Known, PackInfo, PlaceOf, Places, SortedPlaces};
 use super::repack::Stranded;
 use super::walk::{Noted, Reference, References};
 use crate::index::segment::Prefix;
@@ -72,7 +72,7 @@ impl Scales<'_> {
             .packs
             .all
             .iter()
-            .map(|pack| level(pack.is_named, self.condemned.contains(&pack.name)))
+            .map(|pack| level(pack, self.condemned.contains(&pack.name)))
             .collect();
         let mut weighed = Weighed {
             weights: vec![Weight::default(); count],
@@ -123,16 +123,19 @@ impl Scales<'_> {
 /// Bases that lie somewhere in full, and what using the best such place costs.
 type Bases = HashMap<Prefix, u8>;
 
-/// What using a place costs: nothing; a pack that is to go; or that nobody else finds it.
+/// What using a place costs: nothing; a pack that is to go; that nobody else finds it; or that it may
+/// not be there at all.
 const FREE: u8 = 0;
 const CONDEMNED: u8 = 1;
 const UNNAMED: u8 = 2;
+const LOST: u8 = 3;
 
-fn level(is_named: bool, is_condemned: bool) -> u8 {
-    match (is_named, is_condemned) {
-        (true, false) => FREE,
-        (true, true) => CONDEMNED,
-        (false, _) => UNNAMED,
+fn level(pack: &PackInfo, is_condemned: bool) -> u8 {
+    match (pack.is_lost, pack.is_named, is_condemned) {
+        (true, _, _) => LOST,
+        (false, true, false) => FREE,
+        (false, true, true) => CONDEMNED,
+        (false, false, _) => UNNAMED,
     }
 }
 
@@ -264,7 +267,7 @@ pub(super) fn stranded(
     let Places { known, sorted, .. } = places;
     let is_victim: Vec<_> = (0_u32..)
         .zip(&known.packs.all)
-        .map(|(number, pack)| level(pack.is_named, victims.contains(&number)))
+        .map(|(number, pack)| level(pack, victims.contains(&number)))
         .collect();
     let bases = scales.bases(known, sorted, &is_victim)?;
     let mut stranded = Stranded::new();

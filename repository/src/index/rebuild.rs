@@ -47,13 +47,36 @@ impl Entry {
 /// # Errors
 /// Those of the store.
 pub async fn rebuild(repository: &Repository, domain: &str, context: &Context) -> Result<Rebuilt> {
+    rebuild_of(repository, domain, false, context).await
+}
+
+/// As [`rebuild`], of packs too of which segments name a part: where one of several segments that named a
+/// pack was lost. Reads the tables of contents of all packs.
+///
+/// # Errors
+/// Those of the store.
+pub(crate) async fn rebuild_thoroughly(
+    repository: &Repository,
+    domain: &str,
+    context: &Context,
+) -> Result<Rebuilt> {
+    rebuild_of(repository, domain, true, context).await
+}
+
+async fn rebuild_of(
+    repository: &Repository,
+    domain: &str,
+    is_thorough: bool,
+    context: &Context,
+) -> Result<Rebuilt> {
     repository.check_writable()?;
     // Packs are listed first: what is put afterwards has a session that writes its segment.
     let packs = list_packs(repository).await?;
     let index = Index::open(repository, domain, context).await?;
     let known = index.packs()?;
     let keys = repository.domain(domain)?;
-    let unknown: Vec<_> = packs.into_iter().filter(|pack| !known.contains(pack)).collect();
+    let is_wanted = |pack: &(PackKind, PackName)| is_thorough || !known.contains(pack);
+    let unknown: Vec<_> = packs.into_iter().filter(is_wanted).collect();
     let mut rebuilt = Rebuilt::default();
     let mut random = [0; 16];
     context.entropy.fill(&mut random);
@@ -76,9 +99,10 @@ pub async fn rebuild(repository: &Repository, domain: &str, context: &Context) -
         let is_end = next.is_none();
         match next {
             Some(Some(found)) => {
-                rebuilt.packs += 1;
-                rebuilt.entries += found.len() as u64;
-                entries.extend(found.iter().map(Entry::new));
+                let new = if is_thorough { unindexed(&index, &found)? } else { found };
+                rebuilt.packs += u64::from(!new.is_empty());
+                rebuilt.entries += new.len() as u64;
+                entries.extend(new.iter().map(Entry::new));
             }
             Some(None) => rebuilt.unreadable += 1,
             None => {}
@@ -92,6 +116,19 @@ pub async fn rebuild(repository: &Repository, domain: &str, context: &Context) -
             return Ok(rebuilt);
         }
     }
+}
+
+/// Leaves out what the index knows at this place.
+fn unindexed(index: &Index, found: &[PackEntry]) -> Result<Vec<PackEntry>> {
+    let mut new = Vec::new();
+    for entry in found {
+        let kind = Entry::new(entry).pack_kind;
+        let known = index.find(kind, &entry.id)?;
+        if known.iter().all(|known| known.location != entry.location) {
+            new.push(entry.clone());
+        }
+    }
+    Ok(new)
 }
 
 async fn list_packs(repository: &Repository) -> Result<Vec<(PackKind, PackName)>> {

@@ -167,13 +167,7 @@ impl PackBuilder {
         let Self { kind, repository, keys, salt, mut object, mut hasher, hashed, .. } = self;
         let Self { blocks, mut entries, .. } = self;
         let cipher = TableCipher { kind, repository, keys: &keys };
-        let room = object.len()..object.len() + parity_bytes;
-        object.resize(room.end, 0);
-        cipher.append(&mut object, &salt, &blocks, &entries)?;
-        if !room.is_empty() && !write_parity(&mut object, room) {
-            return Err(Error::new(ErrorKind::Internal, "fill pack", "")
-                .detail("its parity does not fit"));
-        }
+        complete(&cipher, &mut object, &salt, (&blocks, &entries), parity_bytes)?;
         hasher.update(object.get(hashed..).unwrap_or_default());
         let name = PackName(*hasher.finalize().as_bytes());
         for entry in &mut entries {
@@ -181,4 +175,21 @@ impl PackBuilder {
         }
         Ok(SealedPack { name, kind, object: object.into(), entries })
     }
+}
+
+/// Appends parity, table of contents and footer to a pack that ends with its blocks.
+pub(super) fn complete(
+    cipher: &TableCipher<'_>,
+    object: &mut Vec<u8>,
+    salt: &[u8; 32],
+    (blocks, entries): (&[(u32, u32)], &[PackEntry]),
+    parity_bytes: usize,
+) -> Result<()> {
+    let room = object.len()..object.len() + parity_bytes;
+    object.resize(room.end, 0);
+    cipher.append(object, salt, blocks, entries)?;
+    if room.is_empty() || write_parity(object, room) {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Internal, "fill pack", "").detail("its parity does not fit"))
 }

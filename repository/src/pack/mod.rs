@@ -10,6 +10,7 @@ mod check;
 pub(crate) mod compress;
 mod contents;
 mod parity;
+mod remake;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ pub use builder::PackBuilder;
 pub use check::{check_pack, check_pack_deep, salvage, scan_blocks};
 pub use contents::{PACK_BLOCKS_MAX, PACK_ENTRIES_MAX, read_contents};
 pub(crate) use parity::heal;
+pub(crate) use remake::remake_end;
 pub(crate) use stream::{Scratch, Streamed, check_pack_streamed};
 
 use crate::format::{Header, ObjectType};

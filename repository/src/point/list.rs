@@ -148,7 +148,19 @@ impl Repository {
     /// As [`Repository::point`].
     pub async fn point_with_header(&self, id: &PointId) -> Result<(PointHeader, Point)> {
         let object = self.store().get_limited(&id.object_path(), POINT_BYTES_MAX).await?;
-        let (opened, unverified) = record::open(self.keys(), id, &object)?;
+        self.open_point(id, &object).await
+    }
+
+    /// Opens a point that was read.
+    ///
+    /// # Errors
+    /// As [`Repository::point`].
+    pub(crate) async fn open_point(
+        &self,
+        id: &PointId,
+        object: &Bytes,
+    ) -> Result<(PointHeader, Point)> {
+        let (opened, unverified) = record::open(self.keys(), id, object)?;
         let signed = self.verify_all(vec![unverified]).await?;
         let signed = signed
             .first()

@@ -11,7 +11,7 @@ use crate::store::{Listed, Store};
 pub(super) const LISTINGS_AT_ONCE: usize = 4;
 
 /// Lists the folders of a kind. Those of numbers come oldest first, since numbers count down in names.
-pub(super) async fn folders(store: &Store, kind: Kind) -> Result<Vec<String>> {
+pub(crate) async fn folders(store: &Store, kind: Kind) -> Result<Vec<String>> {
     let mut found = vec![kind.name().to_owned()];
     for _ in 0..kind.depth() {
         let below = stream::iter(found)

@@ -71,7 +71,7 @@ impl Kind {
     /// which it refers, so that all that was listed finds what it needs in what is listed later. What
     /// takes the place of batches comes after them as well: segments, and trims, which say of what is
     /// gone that it may be.
-    pub(super) const BY_REFERENCE: [Self; 20] = [
+    pub(crate) const BY_REFERENCE: [Self; 20] = [
         Self::HoldRelease,
         Self::Mark,
         Self::Heartbeat,
@@ -120,7 +120,13 @@ impl Kind {
         }
     }
 
-    fn object_type(self) -> ObjectType {
+    /// Returns the kind that a path is of.
+    pub(crate) fn of(path: &str) -> Option<Self> {
+        let (first, _) = path.split_once('/')?;
+        Self::BY_REFERENCE.into_iter().find(|kind| kind.name() == first)
+    }
+
+    pub(crate) fn object_type(self) -> ObjectType {
         match self {
             Self::KeySlot => ObjectType::KeySlot,
             Self::Writer => ObjectType::WriterCertificate,
@@ -185,7 +191,7 @@ impl Kind {
     }
 
     /// Says whether it is a pack: named by its content, and most of what there is.
-    pub(super) fn is_pack(self) -> bool {
+    pub(crate) fn is_pack(self) -> bool {
         matches!(self, Self::Data | Self::Meta)
     }
 
@@ -198,7 +204,7 @@ impl Kind {
         }
     }
 
-    pub(super) fn size_max(self) -> u64 {
+    pub(crate) fn size_max(self) -> u64 {
         match self {
             Self::Data | Self::Meta | Self::Index | Self::LogBatch | Self::LogSegment => {
                 LARGE_BYTES_MAX
@@ -209,7 +215,7 @@ impl Kind {
 
     /// Says whether a path below it is one that can be copied. Others are of no known name: readers
     /// pass them over, and so does a copy.
-    pub(super) fn knows(self, path: &str) -> bool {
+    pub(crate) fn knows(self, path: &str) -> bool {
         !self.is_pack() || pack_of(path).is_some()
     }
 
@@ -218,7 +224,7 @@ impl Kind {
     ///
     /// # Errors
     /// `Corrupt`; `Unsupported` where it is of a version that is not known.
-    pub(super) fn check(self, path: &str, object: &[u8]) -> Result<()> {
+    pub(crate) fn check(self, path: &str, object: &[u8]) -> Result<()> {
         let corrupt = |why| Error::new(ErrorKind::Corrupt, "read object", path).detail(why);
         if self.is_pack() {
             let hash = blake3::hash(object);
@@ -234,7 +240,7 @@ impl Kind {
 }
 
 /// Reads the name of a pack from its path.
-fn pack_of(path: &str) -> Option<PackName> {
+pub(crate) fn pack_of(path: &str) -> Option<PackName> {
     let mut parts = path.split('/').skip(1);
     let (folder, name) = (parts.next()?, parts.next()?);
     let pack = name.parse().ok()?;

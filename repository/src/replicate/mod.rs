@@ -49,6 +49,8 @@ mod transfer;
 use model::{Context, Result};
 
 pub use kind::Kind;
+pub(crate) use kind::pack_of;
+pub(crate) use folders::folders;
 pub use lag::measure_lag;
 pub use report::{Amount, Fault, KindReport, Lag, Problem, Report};
 

@@ -26,7 +26,7 @@ const SETTLE_EVERY: Duration = Duration::from_secs(10);
 /// How long it is waited for.
 const SETTLE_MAX: Duration = Duration::from_secs(600);
 /// What is at the top of a repository and is no affair of a replica.
-const NOT_COPIED: [&str; 2] = ["gc", "probe"];
+const NOT_COPIED: [&str; 3] = ["gc", "probe", crate::store::DAMAGED];
 /// What stands at the top and is no folder.
 const DESCRIPTOR: &str = crate::format::descriptor::DESCRIPTOR_PATH;
 

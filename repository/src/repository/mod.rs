@@ -19,7 +19,7 @@ use model::{Context, Error, ErrorKind, Result};
 use crate::crypto::{DomainKeys, KeyRing, KeyRole, PassphraseCost, SlotLock, Unlock};
 use crate::format::descriptor::{DESCRIPTOR_BYTES_MAX, DESCRIPTOR_PATH, Descriptor};
 use crate::format::key_slot::{KEY_SLOT_BYTES_MAX, KeySlot, key_slot_path};
-use crate::store::Store;
+use crate::store::{Store, StoreKind};
 use crate::types::{RepositoryId, WriterId};
 
 pub(crate) use key_test::read_test_path;
@@ -51,11 +51,14 @@ pub struct OpenOptions {
     pub memory_bytes: u64,
     /// Where what can be rebuilt is kept between runs; none keeps nothing.
     pub cache_folder: Option<PathBuf>,
+    /// Whether new packs get parity; none: where the store is a directory of this machine, since other
+    /// stores keep copies themselves.
+    pub parity: Option<bool>,
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self { memory_bytes: 128 << 20, cache_folder: None }
+        Self { memory_bytes: 128 << 20, cache_folder: None, parity: None }
     }
 }
 
@@ -149,9 +152,20 @@ impl Repository {
         &self.0.descriptor
     }
 
+    /// Returns what key slots are bound to.
+    pub(crate) fn descriptor_hash(&self) -> [u8; 32] {
+        self.0.descriptor_hash
+    }
+
     /// Returns how it is used.
     pub fn options(&self) -> &OpenOptions {
         &self.0.options
+    }
+
+    /// Says whether new packs get parity.
+    pub fn has_parity(&self) -> bool {
+        let is_usual = self.0.store.kind() == StoreKind::Directory;
+        self.0.options.parity.unwrap_or(is_usual)
     }
 
     /// Says whether this version may write to the repository.

@@ -81,7 +81,9 @@ pub(super) async fn begin(
     let is_known = condemned.newest_over() == over_before;
     let is_forgotten = is_known.then_some(is_forgotten);
     let parent = choose(repository, usable, is_forgotten).await?;
-    let capture_number = parent.as_ref().map_or(capture_number, next_capture);
+    let capture_number_after = parent.as_ref().map(next_capture);
+    let parent = whole(repository, parent, &condemned).await?;
+    let capture_number = capture_number_after.unwrap_or(capture_number);
     Ok(Announced { id, store_time, condemned, parent, capture_number })
 }
 
@@ -144,6 +146,25 @@ fn is_usable(commit: &Result<Commit>, options: &SessionOptions) -> bool {
         Ok(Commit::Snapshot(snapshot)) => options.ignore_parent || is_parent(snapshot, options),
         _ => false,
     }
+}
+
+/// Leaves out a parent of whose tree a part may be lost: who walks it does not come to its end. Everything
+/// is read then, once: whoever began after that was known has stored it again.
+async fn whole(
+    repository: &Repository,
+    parent: Option<Snapshot>,
+    condemned: &CondemnedSet,
+) -> Result<Option<Snapshot>> {
+    let Some(parent) = parent else { return Ok(None) };
+    if !condemned.lacks_nodes() {
+        return Ok(Some(parent));
+    }
+    let begun = match repository.store().head(&session_path(&parent.id)).await {
+        Ok(announcement) => Some(announcement.modified),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    Ok(Some(parent).filter(|_| !condemned.may_lack_nodes(begun)))
 }
 
 /// Takes the newest snapshot that is not forgotten by now; of the first that may be known already.

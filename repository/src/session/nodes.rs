@@ -108,9 +108,10 @@ impl StoreNodes for Nodes {
         let shared = &self.0.shared;
         let (builder, pending) = state.open.get_or_insert_with(|| {
             let entropy = shared.context.entropy.as_ref();
-            let repository = shared.repository.id();
-            let builder = PackBuilder::new(PackKind::Meta, repository, &shared.keys, entropy);
-            (builder, Arc::default())
+            let repository = &shared.repository;
+            let builder =
+                PackBuilder::new(PackKind::Meta, repository.id(), &shared.keys, entropy);
+            (builder.with_parity(repository.has_parity()), Arc::default())
         });
         let (block_offset, block_length) = builder.push(block)?;
         let pack = PackName([0; 32]);

@@ -8,6 +8,7 @@
 mod attach;
 mod errors;
 mod kind;
+mod mend;
 mod probe;
 mod retry;
 mod stats;
@@ -32,6 +33,7 @@ pub use stats::StoreStats;
 pub use sweep::Swept;
 
 pub(crate) use errors::io_kind;
+pub(crate) use mend::DAMAGED;
 
 use errors::convert;
 use stats::Counters;

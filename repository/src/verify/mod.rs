@@ -82,6 +82,8 @@ pub struct Report {
     /// What is unknown but harmless: objects of no known name, packs that nothing refers to and whose
     /// keys are not at hand.
     pub unknown_objects: u64,
+    /// Key domains that were met.
+    pub domains: Vec<String>,
 }
 
 /// What the small objects say is to be there.

@@ -19,7 +19,7 @@ use crate::index::segment::{SEGMENT_BYTES_MAX, Segment};
 use crate::point::PointId;
 use crate::repository::read_test_path;
 use crate::snapshot::codec::{Commit, NOTICE_BYTES_MAX};
-use crate::store::{GET_BYTES_MAX, Listed};
+use crate::store::{DAMAGED, GET_BYTES_MAX, Listed};
 use crate::types::{HoldId, Number, Root, SessionId, StreamName, WriterId};
 
 /// How many small objects are read at once.
@@ -81,6 +81,8 @@ impl Run<'_> {
             match directory.as_str() {
                 // Packs have a pass of their own, points a walk along their chains.
                 "pack" | "meta" | "point" | "point-header" => {}
+                // What repair has replaced is kept there.
+                DAMAGED => {}
                 _ => self.check_directory(directory, &mut collected).await?,
             }
         }
@@ -275,6 +277,13 @@ impl Run<'_> {
     }
 
     async fn check_collector_object(&self, path: &str) -> Result<Seen> {
+        if gc::from_lost_path(path).is_some() {
+            if let Some(object) = self.read(path, NOTICE_BYTES_MAX).await? {
+                let checked = gc::check_lost(self.repository, path, &object).await;
+                self.judge(path, checked).await?;
+            }
+            return Ok(Seen::Checked);
+        }
         let Some((generation, stage)) = gc::from_gc_path(path) else { return Ok(Seen::Unknown) };
         if let Some(object) = self.read(path, GET_BYTES_MAX).await? {
             let keys = self.repository.keys();

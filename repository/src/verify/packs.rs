@@ -18,6 +18,7 @@ use super::examine::{Delta, Examined, Examiner};
 use super::findings::DamageNumber;
 use super::objects::blocking;
 use super::run::{Domain, Run};
+use crate::gc::list_lost;
 use crate::pack::compress::decode_delta;
 use crate::pack::{EntryKind, PACK_BYTES_MAX, PackEntry, pack_path, read_contents};
 use crate::types::{Location, PackKind, PackName, Place, StoredChunk};
@@ -39,6 +40,8 @@ const PACK_BYTES_MIN: u64 = 100;
 /// All packs as listed.
 pub(super) struct Packs {
     states: HashMap<(PackKind, PackName), PackState>,
+    /// Packs that are known to be lost: damage only where something still needs them.
+    lost: HashSet<(PackKind, PackName)>,
 }
 
 /// What is known of a pack.
@@ -80,7 +83,9 @@ impl Packs {
                 }
             }
         }
-        Ok(Self { states })
+        let lost = list_lost(run.repository).await?;
+        let lost = lost.into_iter().map(|lost| (lost.kind, lost.name)).collect();
+        Ok(Self { states, lost })
     }
 
     /// Returns how many there are.
@@ -120,7 +125,8 @@ impl Packs {
         let memory = run.repository.options().memory_bytes;
         let keys = domains.iter().map(|domain| domain.keys.clone()).collect();
         let examiner = Examiner::new(run.repository.id(), keys);
-        let check = Check { run, domains, memory: Memory::new(memory), examiner };
+        let lost = self.lost.clone();
+        let check = Check { run, domains, memory: Memory::new(memory), examiner, lost };
         for (packs, at_once, is_whole) in
             [(others, TABLES_AT_ONCE, false), (whole, PACKS_AT_ONCE, true)]
         {
@@ -199,6 +205,7 @@ struct Check<'c> {
     domains: &'c [Domain],
     memory: Memory,
     examiner: Examiner,
+    lost: HashSet<(PackKind, PackName)>,
 }
 
 impl Check<'_> {
@@ -213,7 +220,7 @@ impl Check<'_> {
         if !(PACK_BYTES_MIN..=PACK_BYTES_MAX as u64).contains(&size_bytes) {
             let error = Error::new(ErrorKind::Corrupt, "check pack", &path)
                 .detail(format!("no pack has {size_bytes} bytes"));
-            return self.broken(&path, error, HashSet::new()).await.map(Some);
+            return self.broken((kind, name), error, HashSet::new()).await.map(Some);
         }
         // Whatever cannot say what is in it is read whole, to learn what can still be used of it.
         if !is_whole && self.has_contents(kind, name).await? {
@@ -237,10 +244,10 @@ impl Check<'_> {
         match examined {
             Examined::Sound { domain, entries, deltas } => {
                 let Some(domain) = self.domains.get(domain) else { return Ok(None) };
-                self.sound(domain, kind, &path, entries, deltas).await
+                self.sound(domain, (kind, name), entries, deltas).await
             }
             Examined::Damaged { error, intact } => {
-                self.broken(&path, error, intact).await.map(Some)
+                self.broken((kind, name), error, intact).await.map(Some)
             }
             Examined::Foreign(error) => {
                 let number = self.run.findings().add_provisional(&path, error.chain());
@@ -278,8 +285,18 @@ impl Check<'_> {
         self.run.read(path, PACK_BYTES_MAX as u64).await
     }
 
-    async fn broken(&self, path: &str, error: Error, intact: HashSet<[u8; 32]>) -> Result<Broken> {
-        let number = self.run.note(path, error).await?;
+    async fn broken(
+        &self,
+        pack: (PackKind, PackName),
+        error: Error,
+        intact: HashSet<[u8; 32]>,
+    ) -> Result<Broken> {
+        let path = pack_path(pack.0, pack.1);
+        let number = if self.lost.contains(&pack) {
+            self.run.findings().add_provisional(&path, error.chain())
+        } else {
+            self.run.note(&path, error).await?
+        };
         Ok(Broken { number, intact: Arc::new(intact) })
     }
 
@@ -301,12 +318,12 @@ impl Check<'_> {
     async fn sound(
         &self,
         domain: &Domain,
-        kind: PackKind,
-        path: &str,
+        (kind, name): (PackKind, PackName),
         entries: Vec<PackEntry>,
         deltas: Vec<Delta>,
     ) -> Result<Option<Broken>> {
-        self.compare_with_index(domain, kind, path, &entries).await?;
+        let path = pack_path(kind, name);
+        self.compare_with_index(domain, kind, &path, &entries).await?;
         let mut failed = HashSet::new();
         for delta in deltas {
             self.run.context.check("check pack")?;
@@ -318,11 +335,11 @@ impl Check<'_> {
         if failed.is_empty() {
             return Ok(None);
         }
-        let error = Error::new(ErrorKind::Corrupt, "check pack", path)
+        let error = Error::new(ErrorKind::Corrupt, "check pack", &path)
             .detail("a delta does not decode to what it is named after");
         let ids = entries.iter().map(|entry| entry.id);
         let intact = ids.filter(|id| !failed.contains(id)).collect();
-        self.broken(path, error, intact).await.map(Some)
+        self.broken((kind, name), error, intact).await.map(Some)
     }
 
     async fn compare_with_index(

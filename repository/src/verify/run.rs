@@ -175,6 +175,7 @@ impl<'a> Run<'a> {
             items: self.items.into_inner(),
             damage,
             unknown_objects: self.unknown.into_inner() + harmless,
+            domains: wanted.domains.clone(),
         }
     }
 }

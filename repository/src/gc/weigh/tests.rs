@@ -21,6 +21,7 @@ async fn weigh(places: &str, references: &str, condemned: &str) -> (String, u64)
     let name = |pack: char| PackName([pack as u8; 32]);
     for pack in '0'..='9' {
         known.packs = std::mem::take(&mut known.packs).with(PackInfo {
+            is_lost: false,
             kind: PackKind::Data,
             name: name(pack),
             size_bytes: 100,
