@@ -187,7 +187,7 @@ pub(super) fn complete(
 ) -> Result<()> {
     let room = object.len()..object.len() + parity_bytes;
     object.resize(room.end, 0);
-    cipher.append(object, salt, blocks, entries)?;
+    cipher.append(object, salt, (blocks, entries), !room.is_empty())?;
     if room.is_empty() || write_parity(object, room) {
         return Ok(());
     }

@@ -134,23 +134,22 @@ impl TableCipher<'_> {
         [&self.repository.0[..], &header, &footer.bound()].concat()
     }
 
-    /// Appends the sealed table and the footer to a pack that ends with its blocks, or with parity.
-    /// `salt` is the pack's random part.
+    /// Appends the sealed table and the footer to a pack that ends with its blocks, or with parity if it
+    /// has any. `salt` is the pack's random part.
     pub(super) fn append(
         &self,
         object: &mut Vec<u8>,
         salt: &[u8; 32],
-        blocks: &[(u32, u32)],
-        entries: &[PackEntry],
+        (blocks, entries): (&[(u32, u32)], &[PackEntry]),
+        has_parity: bool,
     ) -> Result<()> {
         let fault = || Error::new(ErrorKind::Internal, "seal pack", "").detail("it is too large");
         let from = object.len();
         let length = |length: usize| u32::try_from(length).map_err(|_| fault());
         encode_table(object, blocks, entries).ok_or_else(fault)?;
         let table_length = object.len() - from + TAG_BYTES;
-        let end = blocks.last().map_or(HEADER_BYTES, |(at, length)| *at as usize + *length as usize);
         let mut footer = Footer {
-            has_parity: end < from,
+            has_parity,
             offset: length(from)?,
             length: length(table_length)?,
             object_length: length(from + table_length + FOOTER_BYTES)?,

@@ -298,17 +298,20 @@ fn tables_that_make_no_sense_are_refused() {
     };
     let base = ChunkId([2; 32]);
     let first = HEADER_BYTES as u32;
-    let open = |body: usize, blocks: &[(u32, u32)], entries: &[PackEntry]| {
+    let open_with = |body: usize, blocks: &[(u32, u32)], entries: &[PackEntry], has_parity| {
         let keys = keys();
         let cipher = TableCipher { kind: PackKind::Data, repository: REPOSITORY, keys: &keys };
         let mut object = vec![0; HEADER_BYTES + body];
-        cipher.append(&mut object, &SALT, blocks, entries).expect("append");
+        cipher.append(&mut object, &SALT, (blocks, entries), has_parity).expect("append");
         let footer = Footer::parse(&object, object.len()).expect("footer");
         let sealed = &object[footer.offset as usize..][..footer.length as usize];
         cipher.open(&footer, sealed, PackName([0; 32])).map_err(|error| error.kind())
     };
+    let open = |body, blocks: &[_], entries: &[_]| open_with(body, blocks, entries, false);
     let full = || vec![entry(first, 0, EntryKind::Full, Vec::new())];
     assert!(open(100, &[(first, 100)], &full()).is_ok());
+    assert!(open_with(101, &[(first, 100)], &full(), true).is_ok());
+    assert_eq!(open_with(100, &[(first, 100)], &full(), true).err(), Some(ErrorKind::Corrupt));
     let many = vec![base; DELTA_BASES_MAX + 1];
     for (case, body, blocks, entries) in [
         ("block behind the end", 99, vec![(first, 100)], full()),

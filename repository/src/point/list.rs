@@ -158,7 +158,7 @@ impl Repository {
     pub(crate) async fn open_point(
         &self,
         id: &PointId,
-        object: &Bytes,
+        object: &bytes::Bytes,
     ) -> Result<(PointHeader, Point)> {
         let (opened, unverified) = record::open(self.keys(), id, object)?;
         let signed = self.verify_all(vec![unverified]).await?;

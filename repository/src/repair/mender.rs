@@ -71,7 +71,10 @@ impl<'r> Mender<'r> {
             self.check_collectors().await?;
             if is_there {
                 let name = self.store.keep_damaged(path, found).await?;
-                self.strays.values_mut().filter(|at| *at == path).for_each(|at| at.clone_from(&name));
+                self.strays
+                    .values_mut()
+                    .filter(|at| *at == path)
+                    .for_each(|at| at.clone_from(&name));
                 kept = Some(name);
                 self.store.replace(path, bytes).await?;
             } else {
@@ -108,7 +111,7 @@ impl<'r> Mender<'r> {
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| {
-        Error::new(ErrorKind::Internal, "repair repository", "").because(error)
-    })
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Error::new(ErrorKind::Internal, "repair repository", "").because(error))
 }

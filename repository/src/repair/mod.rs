@@ -118,8 +118,9 @@ pub async fn repair(
         mender.small(repository, path, &damaged.small).await?;
     }
     if let Some(from) = from {
-        let copied = Box::pin(replicate(from, repository.store(), &options.replica(), context));
-        mender.report.copied = Some(copied.await?.missing());
+        let replica = options.replica();
+        let copied = Box::pin(replicate(from, repository.store(), &replica, context)).await?;
+        mender.report.copied = Some(copied.missing());
     }
     if has_gap {
         mender.index(repository, &domains, &damaged.segments).await?;
@@ -215,9 +216,8 @@ async fn mark(
     for (kind, name) in lost {
         let path = pack_path(*kind, *name);
         // The second repository may have had it under another name of the same content: not so packs.
-        let is_copied = !mender.is_dry_run
-            && mender.from.is_some()
-            && mender.is_whole(&path, *name).await?;
+        let is_copied =
+            !mender.is_dry_run && mender.from.is_some() && mender.is_whole(&path, *name).await?;
         if is_copied {
             mender.report.unmended.remove(&path);
             continue;

@@ -28,8 +28,7 @@ impl Mender<'_> {
         let given_up: Vec<_> = damaged.iter().filter(given_up).cloned().collect();
         for path in given_up {
             let empty = encode(&[])?;
-            let empty =
-                seal_object(repository.keys(), ObjectType::IndexSegment, &path, &empty)?;
+            let empty = seal_object(repository.keys(), ObjectType::IndexSegment, &path, &empty)?;
             let found = self.store.get_damaged(&path, Kind::Index.size_max()).await?;
             self.put(&path, found.as_ref(), Bytes::from(empty), Means::Contents).await?;
         }

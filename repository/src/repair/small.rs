@@ -69,11 +69,9 @@ pub(super) async fn is_sound(repository: &Repository, path: &str, bytes: &Bytes)
 }
 
 async fn check(repository: &Repository, path: &str, bytes: &Bytes) -> Result<()> {
-    let unknown = || {
-        Error::new(ErrorKind::Corrupt, "check object", path).detail("there is no such object")
-    };
-    let (kind, (_, rest)) =
-        Kind::of(path).zip(path.split_once('/')).ok_or_else(unknown)?;
+    let unknown =
+        || Error::new(ErrorKind::Corrupt, "check object", path).detail("there is no such object");
+    let (kind, (_, rest)) = Kind::of(path).zip(path.split_once('/')).ok_or_else(unknown)?;
     let keys = repository.keys();
     match kind {
         Kind::Data | Kind::Meta => kind.check(path, bytes),

@@ -48,9 +48,9 @@ mod transfer;
 
 use model::{Context, Result};
 
+pub(crate) use folders::folders;
 pub use kind::Kind;
 pub(crate) use kind::pack_of;
-pub(crate) use folders::folders;
 pub use lag::measure_lag;
 pub use report::{Amount, Fault, KindReport, Lag, Problem, Report};
 

@@ -109,8 +109,7 @@ impl StoreNodes for Nodes {
         let (builder, pending) = state.open.get_or_insert_with(|| {
             let entropy = shared.context.entropy.as_ref();
             let repository = &shared.repository;
-            let builder =
-                PackBuilder::new(PackKind::Meta, repository.id(), &shared.keys, entropy);
+            let builder = PackBuilder::new(PackKind::Meta, repository.id(), &shared.keys, entropy);
             (builder.with_parity(repository.has_parity()), Arc::default())
         });
         let (block_offset, block_length) = builder.push(block)?;

@@ -46,11 +46,7 @@ impl Store {
     /// # Errors
     /// Those of [`Store::create`]; `Exhausted` where it can be kept in no way, or too many damaged objects
     /// of this path are kept.
-    pub(crate) async fn keep_damaged(
-        &self,
-        path: &str,
-        found: Option<&Bytes>,
-    ) -> Result<String> {
+    pub(crate) async fn keep_damaged(&self, path: &str, found: Option<&Bytes>) -> Result<String> {
         for number in 0..KEPT_MAX {
             let kept = match number {
                 0 => format!("{DAMAGED}/{path}"),

@@ -7,7 +7,9 @@
 use std::ops::Range;
 
 use reed_solomon_simd::engine::DefaultEngine;
-use reed_solomon_simd::rate::{HighRateDecoder, HighRateEncoder, RateDecoder as _, RateEncoder as _};
+use reed_solomon_simd::rate::{
+    HighRateDecoder, HighRateEncoder, RateDecoder as _, RateEncoder as _,
+};
 
 use super::{Geometry, Shards};
 

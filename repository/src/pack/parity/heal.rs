@@ -40,9 +40,8 @@ pub(crate) fn heal(found: &[u8], name: PackName) -> Result<Vec<u8>> {
     let (geometry, records) = match find_records(found) {
         Some(found) => found,
         None => {
-            let geometry = without_records(found).ok_or_else(|| {
-                lost("it has no parity, or nothing is left of it".to_owned())
-            })?;
+            let geometry = without_records(found)
+                .ok_or_else(|| lost("it has no parity, or nothing is left of it".to_owned()))?;
             (geometry, Vec::new())
         }
     };
@@ -179,7 +178,6 @@ fn without_records(found: &[u8]) -> Option<Geometry> {
     }
     let (shard_bytes, shards, parity) = usual(low);
     let offset = (footer.offset as usize).checked_sub(parity_bytes(low))?;
-    let geometry =
-        Geometry { shard_bytes, shards, parity, object_bytes: found.len(), offset };
+    let geometry = Geometry { shard_bytes, shards, parity, object_bytes: found.len(), offset };
     geometry.is_sound().then_some(geometry)
 }
