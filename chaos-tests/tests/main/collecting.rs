@@ -55,7 +55,7 @@ fn stream(name: &str) -> StreamName {
 /// What has to be there.
 type Committed = BTreeMap<SessionId, (Snapshot, Observed)>;
 
-async fn read(repository: &Repository, snapshot: &Snapshot) -> model::Result<Observed> {
+pub(crate) async fn read(repository: &Repository, snapshot: &Snapshot) -> model::Result<Observed> {
     let keys = repository.domain(&snapshot.domain)?;
     let reader = ChunkReader::new(repository, &keys, 1 << 20)
         .with_fallback(Arc::new(LazyIndex::new(repository, &keys)));

@@ -25,9 +25,9 @@ use testkit::SeededEntropy;
 use testkit::scripted::Shape;
 
 /// What a reader was told, by what it asked for.
-type Answers = BTreeMap<String, Result<String>>;
+pub(crate) type Answers = BTreeMap<String, Result<String>>;
 
-fn unlock() -> Unlock {
+pub(crate) fn unlock() -> Unlock {
     Unlock::KeyFile(KeyFile::generate(&SeededEntropy::new(1)))
 }
 
@@ -36,12 +36,15 @@ fn store(disk: &InMemory, context: &Context) -> Store {
 }
 
 /// Two captures, the second with a delta, two points, marks, a log of batches and a segment.
-async fn fill(context: &Context) -> Result<(InMemory, Vec<SessionId>)> {
+pub(crate) async fn fill(
+    parity: Option<bool>,
+    context: &Context,
+) -> Result<(InMemory, Vec<SessionId>)> {
     let disk = InMemory::new();
     let options = CreateOptions {
         label: "first".to_owned(),
         cost: PassphraseCost::LEAST,
-        open: OpenOptions::default(),
+        open: OpenOptions { parity, ..OpenOptions::default() },
     };
     let repository = Repository::create(store(&disk, context), &unlock(), options, context).await?;
     let stream: StreamName = "site.main".parse()?;
@@ -84,7 +87,7 @@ async fn fill(context: &Context) -> Result<(InMemory, Vec<SessionId>)> {
 }
 
 /// Asks for everything; each question stands for itself.
-async fn ask(disk: &InMemory, snapshots: &[SessionId], context: &Context) -> Answers {
+pub(crate) async fn ask(disk: &InMemory, snapshots: &[SessionId], context: &Context) -> Answers {
     let mut answers = Answers::new();
     let store = store(disk, context);
     let opened = Repository::open(store, &unlock(), OpenOptions::default(), context).await;
@@ -190,7 +193,7 @@ fn may_be_absent(path: &str, all: &BTreeSet<String>, is_same: bool) -> bool {
 }
 
 /// Says whether every answer is the right one.
-fn is_same(answers: &Answers, expected: &Answers) -> bool {
+pub(crate) fn is_same(answers: &Answers, expected: &Answers) -> bool {
     expected.iter().all(|(question, right)| match (answers.get(question), right) {
         (Some(Ok(answer)), Ok(right)) => answer == right,
         _ => false,
@@ -199,7 +202,7 @@ fn is_same(answers: &Answers, expected: &Answers) -> bool {
 
 async fn find_wrong(sampling: Sampling) -> Vec<String> {
     let (context, _) = testkit::context(1);
-    let (sound, snapshots) = fill(&context).await.expect("fill");
+    let (sound, snapshots) = fill(None, &context).await.expect("fill");
     let expected = ask(&sound, &snapshots, &context).await;
     let all_right = expected.values().all(Result::is_ok);
     assert!(all_right, "of the sound repository: {expected:#?}");
@@ -230,7 +233,7 @@ async fn paths_of(disk: &InMemory) -> BTreeSet<String> {
     entries.into_iter().map(|entry| entry.location.to_string()).collect()
 }
 
-async fn verify_deep(disk: &InMemory, context: &Context) -> Result<usize, Error> {
+pub(crate) async fn verify_deep(disk: &InMemory, context: &Context) -> Result<usize, Error> {
     let store = store(disk, context);
     let repository = Repository::open(store, &unlock(), OpenOptions::default(), context).await?;
     let options = VerifyOptions { depth: Depth::Deep, named: 3 };

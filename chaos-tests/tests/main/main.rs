@@ -8,6 +8,7 @@ mod files;
 mod golden;
 mod interruptions;
 mod naive;
+mod repairing;
 mod replicating;
 mod restoring;
 mod servers;

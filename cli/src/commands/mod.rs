@@ -17,6 +17,7 @@ pub mod ls;
 pub mod man;
 pub mod points;
 pub mod recover;
+pub mod repair;
 pub mod repo;
 pub mod restore;
 pub mod stack;

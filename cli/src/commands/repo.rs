@@ -5,7 +5,7 @@ use operations::usage::{Usage, usage};
 use policies::show_bytes;
 use serde_json::json;
 
-use super::{gc, sync};
+use super::{gc, repair, sync};
 use crate::exit::Exit;
 use crate::run::Run;
 use crate::table::{count, counted, lay_out};
@@ -25,6 +25,8 @@ enum Action {
     Gc(gc::Args),
     /// Copy it to another store, or both ways; needs no key
     Sync(sync::Args),
+    /// Find damage and mend it: from parity, from a second copy, from what is said twice
+    Repair(repair::Args),
 }
 
 impl Args {
@@ -37,6 +39,7 @@ impl Args {
             Action::Usage => Self::usage(run).await,
             Action::Gc(args) => Box::pin(args.run(run)).await,
             Action::Sync(args) => Box::pin(args.run(run)).await,
+            Action::Repair(args) => Box::pin(args.run(run)).await,
         }
     }
 

@@ -14,7 +14,7 @@ pub(crate) mod segment;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
@@ -92,8 +92,18 @@ impl Index {
     }
 
     pub(crate) async fn load(repository: &Repository, keys: &DomainKeys) -> Result<Self> {
+        Self::load_without(repository, keys, &BTreeSet::new()).await
+    }
+
+    /// As [`Index::load`], without some segments: they are damaged.
+    pub(crate) async fn load_without(
+        repository: &Repository,
+        keys: &DomainKeys,
+        damaged: &BTreeSet<String>,
+    ) -> Result<Self> {
         let index = Self::empty(repository, keys);
-        let listed = repository.store().list(&directory(keys)).await?;
+        let mut listed = repository.store().list(&directory(keys)).await?;
+        listed.retain(|listed| !damaged.contains(&listed.path));
         let (small, large): (Vec<_>, Vec<_>) =
             listed.iter().partition(|listed| listed.size_bytes <= SMALL_BYTES_MAX);
         let names = |of: Vec<&Listed>| of.into_iter().map(|listed| listed.path.clone()).collect();

@@ -4,6 +4,8 @@
 //! segment does the same. What such packs hold can be read as before (manifests say where things lie),
 //! it only is not found again by writers, nor as a second copy. Here it is.
 
+use std::collections::BTreeSet;
+
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use model::{Context, ErrorKind, Result};
 
@@ -47,37 +49,44 @@ impl Entry {
 /// # Errors
 /// Those of the store.
 pub async fn rebuild(repository: &Repository, domain: &str, context: &Context) -> Result<Rebuilt> {
-    rebuild_of(repository, domain, false, context).await
+    let index = Index::open(repository, domain, context);
+    Ok(rebuild_of(repository, domain, index, false, context).await?.0)
 }
 
 /// As [`rebuild`], of packs too of which segments name a part: where one of several segments that named a
-/// pack was lost. Reads the tables of contents of all packs.
+/// pack was lost. Reads the tables of contents of all packs; passes damaged segments over. Returns any
+/// entry as well.
 ///
 /// # Errors
 /// Those of the store.
 pub(crate) async fn rebuild_thoroughly(
     repository: &Repository,
     domain: &str,
+    damaged: &BTreeSet<String>,
     context: &Context,
-) -> Result<Rebuilt> {
-    rebuild_of(repository, domain, true, context).await
+) -> Result<(Rebuilt, Option<Entry>)> {
+    let keys = repository.domain(domain)?;
+    let index = Index::load_without(repository, &keys, damaged);
+    rebuild_of(repository, domain, index, true, context).await
 }
 
 async fn rebuild_of(
     repository: &Repository,
     domain: &str,
+    index: impl Future<Output = Result<Index>>,
     is_thorough: bool,
     context: &Context,
-) -> Result<Rebuilt> {
+) -> Result<(Rebuilt, Option<Entry>)> {
     repository.check_writable()?;
     // Packs are listed first: what is put afterwards has a session that writes its segment.
     let packs = list_packs(repository).await?;
-    let index = Index::open(repository, domain, context).await?;
+    let index = index.await?;
     let known = index.packs()?;
     let keys = repository.domain(domain)?;
     let is_wanted = |pack: &(PackKind, PackName)| is_thorough || !known.contains(pack);
     let unknown: Vec<_> = packs.into_iter().filter(is_wanted).collect();
     let mut rebuilt = Rebuilt::default();
+    let mut any = None;
     let mut random = [0; 16];
     context.entropy.fill(&mut random);
     let mut segments = 0;
@@ -99,6 +108,7 @@ async fn rebuild_of(
         let is_end = next.is_none();
         match next {
             Some(Some(found)) => {
+                any = any.or_else(|| found.first().map(Entry::new));
                 let new = if is_thorough { unindexed(&index, &found)? } else { found };
                 rebuilt.packs += u64::from(!new.is_empty());
                 rebuilt.entries += new.len() as u64;
@@ -113,7 +123,7 @@ async fn rebuild_of(
             segments += 1;
         }
         if is_end {
-            return Ok(rebuilt);
+            return Ok((rebuilt, any));
         }
     }
 }

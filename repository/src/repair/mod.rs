@@ -21,6 +21,7 @@
 //!
 //! Parity, and a second copy of packs, need no key: see [`repair_without_key`].
 
+mod entrance;
 mod keyless;
 mod mender;
 mod packs;
@@ -35,6 +36,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use model::{Context, Error, ErrorKind, Result};
 
+pub use entrance::mend_entrance;
 pub use keyless::repair_without_key;
 pub use report::{Left, Means, Mended, Report};
 
@@ -158,6 +160,9 @@ impl Damaged {
                 // Whole folders: what is missing in them.
                 (Some(Kind::Index), _) if object.matches('/').count() < 2 => sorted.has_gap = true,
                 (Some(Kind::Index), _) => _ = sorted.segments.insert(path),
+                // What is missing in a log comes with all else that the second copy has.
+                (Some(Kind::LogBatch | Kind::LogRun | Kind::LogSegment), _)
+                    if object.matches('/').count() < 2 => {}
                 (Some(_), _) => _ = sorted.small.insert(path),
                 // The descriptor was whole when the repository was opened; what collectors say is
                 // in no other store.
@@ -255,6 +260,7 @@ async fn left(
         for damage in now.damage {
             left.entry(damage.object.clone()).or_insert(damage);
         }
+        report.unmended.retain(|path, _| left.contains_key(path));
     }
     report.left = left
         .into_values()

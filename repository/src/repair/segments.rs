@@ -10,14 +10,15 @@ use super::report::Means;
 use crate::Repository;
 use crate::format::ObjectType;
 use crate::format::envelope::seal_object;
+use crate::index::directory;
 use crate::index::rebuild::rebuild_thoroughly;
-use crate::index::segment::encode;
+use crate::index::segment::{Entry, encode};
 use crate::replicate::Kind;
 
 impl Mender<'_> {
-    /// Puts an empty segment in the place of each that is still damaged, then stores again what the index
-    /// does not know. In this order, since an index with a damaged segment cannot be opened; what the
-    /// segment said cannot be read either way.
+    /// Stores again what the index does not know, then puts a segment of a single entry, which others hold
+    /// as well, in the place of each that is still damaged: an index with a damaged segment cannot be
+    /// opened.
     pub(super) async fn index(
         &mut self,
         repository: &Repository,
@@ -25,20 +26,34 @@ impl Mender<'_> {
         damaged: &BTreeSet<String>,
     ) -> Result<()> {
         let given_up = |path: &&String| self.report.unmended.contains_key(*path);
-        let given_up: Vec<_> = damaged.iter().filter(given_up).cloned().collect();
-        for path in given_up {
-            let empty = encode(&[])?;
-            let empty = seal_object(repository.keys(), ObjectType::IndexSegment, &path, &empty)?;
-            let found = self.store.get_damaged(&path, Kind::Index.size_max()).await?;
-            self.put(&path, found.as_ref(), Bytes::from(empty), Means::Contents).await?;
-        }
-        if self.is_dry_run {
-            return Ok(());
-        }
+        let damaged: BTreeSet<_> = damaged.iter().filter(given_up).cloned().collect();
         for domain in domains {
-            let rebuilt = rebuild_thoroughly(repository, domain, self.context).await?;
-            self.report.indexed += rebuilt.entries;
+            let folder = format!("{}/", directory(&repository.domain(domain)?));
+            let mine: Vec<_> = damaged.iter().filter(|path| path.starts_with(&folder)).collect();
+            let mut any = None;
+            if !self.is_dry_run {
+                let context = self.context;
+                let (rebuilt, entry) =
+                    rebuild_thoroughly(repository, domain, &damaged, context).await?;
+                self.report.indexed += rebuilt.entries;
+                any = entry;
+            }
+            for path in mine {
+                let bytes = match &any {
+                    Some(any) => seal(repository, path, any.clone())?,
+                    None if self.is_dry_run => Bytes::new(),
+                    // There are no packs of this domain.
+                    None => continue,
+                };
+                let found = self.store.get_damaged(path, Kind::Index.size_max()).await?;
+                self.put(path, found.as_ref(), bytes, Means::Contents).await?;
+            }
         }
         Ok(())
     }
+}
+
+fn seal(repository: &Repository, path: &str, entry: Entry) -> Result<Bytes> {
+    let plaintext = encode(&[entry])?;
+    seal_object(repository.keys(), ObjectType::IndexSegment, path, &plaintext).map(Bytes::from)
 }
