@@ -20,7 +20,9 @@ pub fn hint(error: &Error) -> Option<&'static str> {
         ErrorKind::WrongKey => {
             "give another key with --key-file, --identity, --share-file, --passphrase-file or --passphrase-command"
         }
-        ErrorKind::Corrupt => "run `lifeboat verify --deep` to see what is affected",
+        ErrorKind::Corrupt => {
+            "`lifeboat verify --deep` shows what is affected, `lifeboat repo repair` mends it, with --from a copy"
+        }
         ErrorKind::Fenced => "run it again: what was stored already is used",
         ErrorKind::Exhausted => "make room there and run it again: what was stored already is used",
         ErrorKind::Internal => "this is a fault of lifeboat: please report it with this message",
@@ -55,6 +57,7 @@ fn on_conflict(action: &str) -> Option<&'static str> {
             "use it as it is (`lifeboat points`), or choose another place with --repo"
         }
         "sync repository" => "name an empty place, or a copy of this very repository, with --to",
+        "repair repository" => "name a copy of this very repository with --from",
         "create key file" => "an existing key file is never replaced: choose another name",
         "create key share file" | "create identity file" => {
             "an existing file is never replaced: choose another place"

@@ -154,7 +154,7 @@ fn wrong(report: &Report) -> Vec<String> {
         let what = match problem.fault {
             Fault::DamagedHere => "DAMAGED at the source, not copied",
             Fault::DamagedThere => {
-                "DAMAGED at the destination, left alone: delete it there, copy again"
+                "DAMAGED at the destination, left alone: `lifeboat repo repair` mends it there"
             }
             Fault::Conflict if path.starts_with("log/") => {
                 "CONFLICT, both left alone, and no more of this log copied"

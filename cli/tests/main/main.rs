@@ -1,5 +1,6 @@
 //! The program as people run it: a real process over a temporary folder.
 
+mod repair;
 mod stores;
 
 use std::collections::BTreeMap;

@@ -29,7 +29,11 @@ pub const TARGETS: &[Target] = &[
     Target { name: "restore_rss", unit: "MB", target: "value <= 250" },
     Target { name: "backup_rss", unit: "MB", target: "value <= 200" },
     Target { name: "verify_deep", unit: "s", target: "ratio >= 2" },
+    Target { name: SIZE_PARITY, unit: "times", target: "value <= 1.07" },
 ];
+
+/// The size with parity, as a multiple of the size without: ours against ours.
+const SIZE_PARITY: &str = "size_parity";
 
 /// A median needs three.
 const ROUNDS: u32 = 3;
@@ -59,6 +63,7 @@ pub fn run(workspace: &Workspace, quick: bool) -> Result<Report> {
         tempfile::Builder::new().prefix("run-").tempdir_in(&cache).context("create scratch")?;
     let bench = Bench {
         tools: tools::all(programs.join("lifeboat"), &peers),
+        with_parity: tools::ours_with_parity(programs.join("lifeboat")),
         data: scratch.path().join("data"),
         scratch: scratch.path().to_owned(),
         rounds,
@@ -82,6 +87,7 @@ pub fn run(workspace: &Workspace, quick: bool) -> Result<Report> {
 
 struct Bench {
     tools: Vec<Tool>,
+    with_parity: Tool,
     data: PathBuf,
     scratch: PathBuf,
     rounds: u32,
@@ -96,6 +102,8 @@ impl Bench {
                 measured.note_failure(tool, done);
             }
         }
+        let done = self.parity(&mut measured);
+        measured.note_failure(&self.with_parity, done);
         for round in 0..self.rounds {
             for tool in self.tools.iter().filter(|tool| tool.is_counted) {
                 let done = self.restore(tool, round, &mut measured);
@@ -130,6 +138,21 @@ impl Bench {
         measured.add("size", tool, megabytes(bytes_below(&places.repository)?));
         let cost = self.cost(tool, "unchanged", &tool.backup(&places, "second"))?;
         measured.add("unchanged", tool, cost.wall_s);
+        Ok(())
+    }
+
+    /// What parity adds to the size of a first backup.
+    fn parity(&self, measured: &mut Measured) -> Result<()> {
+        let (tool, places) = (&self.with_parity, self.places(&self.with_parity));
+        tool.init(&places)?;
+        let cost = self.cost(tool, "backup", &tool.backup(&places, "first"))?;
+        measured.add("backup", tool, cost.wall_s);
+        measured.add("backup_rss", tool, megabytes(cost.rss_bytes));
+        let size = megabytes(bytes_below(&places.repository)?);
+        measured.add("size", tool, size);
+        let ours = self.tools.iter().find(|tool| tool.is_ours()).context("no tool is ours")?;
+        let bare = measured.median("size", ours.name).context("there is no size without parity")?;
+        measured.add(SIZE_PARITY, ours, size / bare);
         Ok(())
     }
 
@@ -221,7 +244,7 @@ impl Bench {
     fn shown(&self, measured: &Measured) -> BTreeMap<String, String> {
         let mut shown = BTreeMap::new();
         let data_mb = bytes_below(&self.data).map(megabytes).unwrap_or(0.0);
-        for tool in &self.tools {
+        for tool in self.tools.iter().chain([&self.with_parity]) {
             let mut parts = Vec::new();
             for case in ["backup", "restore", "verify_deep"] {
                 if let Some(seconds) = measured.median(case, tool.name) {
@@ -259,7 +282,8 @@ impl Measured {
 }
 
 fn judge(target: &Target, measured: &Measured) -> Result<Case> {
-    let names = COUNTED_PEERS.iter();
+    // No peer has parity.
+    let names = COUNTED_PEERS.iter().filter(|_| target.name != SIZE_PARITY);
     let peers =
         names.map(|name| ((*name).to_owned(), measured.median(target.name, name))).collect();
     Case::judge(target, measured.median(target.name, "lifeboat"), peers)

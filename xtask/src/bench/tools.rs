@@ -23,7 +23,7 @@ pub struct Tool {
 }
 
 enum Kind {
-    Lifeboat { slot: Slot },
+    Lifeboat { slot: Slot, has_parity: bool },
     Restic { compression: &'static str },
     Rustic { level: Option<&'static str> },
     Borg { compression: &'static str },
@@ -66,7 +66,7 @@ pub fn all(ours: PathBuf, peers: &Peers) -> Vec<Tool> {
     let borg =
         |name, counts, compression| tool(name, counts, Kind::Borg { compression }, &peers.borg);
     let tools = [
-        tool("lifeboat", true, Kind::Lifeboat { slot: Slot::KeyFile }, &Some(ours)),
+        tool("lifeboat", true, ours_by(Slot::KeyFile), &Some(ours)),
         restic("restic", "auto"),
         restic("restic zstd 1", "fastest"),
         rustic("rustic", None),
@@ -77,10 +77,21 @@ pub fn all(ours: PathBuf, peers: &Peers) -> Vec<Tool> {
     tools.into_iter().flatten().collect()
 }
 
+/// Ours without parity, which no peer has.
+fn ours_by(slot: Slot) -> Kind {
+    Kind::Lifeboat { slot, has_parity: false }
+}
+
 /// Ours, opened by a passphrase: what that costs is shown, not judged.
 pub fn ours_with_passphrase(program: PathBuf) -> Tool {
-    let kind = Kind::Lifeboat { slot: Slot::Passphrase };
+    let kind = ours_by(Slot::Passphrase);
     Tool { name: "lifeboat passphrase", is_counted: false, kind, program }
+}
+
+/// Ours with parity, as it is on local disks unless told otherwise.
+pub fn ours_with_parity(program: PathBuf) -> Tool {
+    let kind = Kind::Lifeboat { slot: Slot::KeyFile, has_parity: true };
+    Tool { name: "lifeboat parity", is_counted: false, kind, program }
 }
 
 /// The names of all counted peers, also of those that could not be had.
@@ -99,14 +110,14 @@ impl Tool {
         fs::write(places.home.join("passphrase"), PASSPHRASE).context("write a passphrase")?;
         let mut command = self.command(places);
         match self.kind {
-            Kind::Lifeboat { slot } => {
+            Kind::Lifeboat { slot, has_parity } => {
                 let flag = match slot {
                     Slot::KeyFile => "--key-file",
                     Slot::Passphrase => "--passphrase-file",
                 };
                 command.args(["init", "--repo"]).arg(&places.repository);
                 host::output_of(command.arg(flag).arg(slot.file(places)))?;
-                return write_policy(places, slot);
+                return write_policy(places, slot, has_parity);
             }
             Kind::Restic { .. } => command.arg("init"),
             Kind::Rustic { level: Some(level) } => {
@@ -200,14 +211,14 @@ fn archive_of(places: &Places, archive: &str) -> String {
 }
 
 /// The policy that `lifeboat backup` finds in the folder where it is started.
-fn write_policy(places: &Places, slot: Slot) -> Result<()> {
+fn write_policy(places: &Places, slot: Slot, has_parity: bool) -> Result<()> {
     let key = match slot {
         Slot::KeyFile => "key_file",
         Slot::Passphrase => "passphrase_file",
     };
     let policy = format!(
         "site = \"bench\"\n\n[[files]]\nname = \"data\"\npaths = [{:?}]\n\n\
-         [[repository]]\nurl = \"file://{}\"\n{key} = {:?}\n",
+         [[repository]]\nurl = \"file://{}\"\nparity = {has_parity}\n{key} = {:?}\n",
         places.data.display().to_string(),
         places.repository.display(),
         slot.file(places).display().to_string(),
