@@ -106,20 +106,25 @@ impl Environment {
             .iter()
             .filter_map(|(name, value)| Some((name.to_str()?, value.to_str()?)))
             .filter(|(_, value)| !value.is_empty())
-            .filter(|(name, _)| STORE_PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
+            .filter(|(name, _)| is_store_option(name))
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect()
     }
 
     /// Returns the settings of the store that holds a copy: those of all stores, and instead of any of
-    /// them what stands under its name behind `LIFEBOAT_COPY_`.
+    /// them what stands under its name behind `LIFEBOAT_COPY_`. An empty one takes away the other.
     pub fn copy_options(&self) -> BTreeMap<String, String> {
         let mut options = self.store_options();
         let own = self.variables.iter().filter_map(|(name, value)| {
-            let name = name.to_str()?.strip_prefix(COPY_PREFIX)?;
-            Some((name.to_owned(), value.to_str()?.to_owned()))
+            Some((name.to_str()?.strip_prefix(COPY_PREFIX)?, value.to_str()?))
         });
-        options.extend(own);
+        for (name, value) in own.filter(|(name, _)| is_store_option(name)) {
+            if value.is_empty() {
+                options.remove(name);
+            } else {
+                options.insert(name.to_owned(), value.to_owned());
+            }
+        }
         options
     }
 
@@ -136,6 +141,10 @@ impl Environment {
     }
 }
 
+fn is_store_option(name: &str) -> bool {
+    STORE_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,7 +154,10 @@ mod tests {
         let pairs = [
             ("AWS_REGION", "here"),
             ("AWS_ACCESS_KEY_ID", "a"),
+            ("AWS_SESSION_TOKEN", "t"),
             ("LIFEBOAT_COPY_AWS_ACCESS_KEY_ID", "b"),
+            ("LIFEBOAT_COPY_AWS_SESSION_TOKEN", ""),
+            ("LIFEBOAT_COPY_REGION", "there"),
             ("LIFEBOAT_CACHE", "/c"),
         ];
         let environment = Environment::of_pairs(Path::new("/"), &pairs);
@@ -154,7 +166,10 @@ mod tests {
                 options.iter().map(|(name, value)| format!("{name}={value}")).collect();
             words.join(" ")
         };
-        assert_eq!(shown(environment.store_options()), "AWS_ACCESS_KEY_ID=a AWS_REGION=here");
+        assert_eq!(
+            shown(environment.store_options()),
+            "AWS_ACCESS_KEY_ID=a AWS_REGION=here AWS_SESSION_TOKEN=t"
+        );
         assert_eq!(shown(environment.copy_options()), "AWS_ACCESS_KEY_ID=b AWS_REGION=here");
     }
 

@@ -16,7 +16,8 @@ use crate::settings::{Settings, absolute_url};
 /// `Invalid` where none is named or its URL makes no sense; `NotFound`, `Unsupported`.
 pub fn attach(settings: &Settings, attach: Attach, context: &Context) -> Result<Store> {
     let url = settings.repository()?;
-    Store::attach(url, &store_options(url, settings), attach, context)
+    let options = store_options(url, &settings.place, settings.environment.store_options());
+    Store::attach(url, &options, attach, context)
 }
 
 /// Attaches what is to be copied: the repository, unless another is named. Makes no request.
@@ -26,7 +27,8 @@ pub fn attach(settings: &Settings, attach: Attach, context: &Context) -> Result<
 pub fn attach_source(settings: &Settings, url: Option<&str>, context: &Context) -> Result<Store> {
     let Some(url) = url else { return attach(settings, Attach::Existing, context) };
     let url = absolute_url(url, &settings.environment);
-    let options = options_for(&url, settings.environment.store_options());
+    let place = settings.place_of(&url);
+    let options = store_options(&url, &place, settings.environment.store_options());
     Store::attach(&url, &options, Attach::Existing, context)
 }
 
@@ -43,31 +45,30 @@ pub fn attach_copy(
     context: &Context,
 ) -> Result<Store> {
     let url = absolute_url(url, &settings.environment);
-    let options = options_for(&url, settings.environment.copy_options());
+    let place = settings.place_of(&url);
+    let options = store_options(&url, &place, settings.environment.copy_options());
     if !is_dry_run {
         return Store::attach(&url, &options, Attach::Create, context);
     }
     match Store::attach(&url, &options, Attach::Existing, context) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            Store::attach("memory://", &options, Attach::Existing, context)
+            let empty = Store::attach("memory:///", &options, Attach::Existing, context)?;
+            Ok(Store::new(empty.object_store().clone(), &url, context))
         }
         attached => attached,
     }
 }
 
-/// A local folder has no settings.
-fn options_for(url: &str, options: BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let is_remote = url.contains("://") && !url.starts_with("file://");
-    if is_remote { options } else { BTreeMap::new() }
-}
-
-/// What a store is told: variables of the environment, and what the policy says where they are silent.
-fn store_options(url: &str, settings: &Settings) -> BTreeMap<String, String> {
+/// What a store is told: variables of the environment, and what the policy says where they are silent. A
+/// local folder has no settings.
+fn store_options(
+    url: &str,
+    place: &StorePlace,
+    mut options: BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
     let Some((scheme, _)) = url.split_once("://").filter(|(scheme, _)| *scheme != "file") else {
         return BTreeMap::new();
     };
-    let mut options = settings.environment.store_options();
-    let place = &settings.place;
     for (setting, value) in [
         (Setting::Endpoint, &place.endpoint),
         (Setting::Region, &place.region),
@@ -92,7 +93,7 @@ fn store_options(url: &str, settings: &Settings) -> BTreeMap<String, String> {
 pub fn place(settings: &Settings) -> StorePlace {
     let Ok(url) = settings.repository() else { return StorePlace::default() };
     let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
-    let options = store_options(url, settings);
+    let options = store_options(url, &settings.place, settings.environment.store_options());
     let find = |setting: Setting| {
         setting.names(scheme).iter().find_map(|name| options.get(*name)).cloned()
     };
@@ -176,7 +177,8 @@ mod tests {
 
     fn options(policy: &str, pairs: &[(&str, &str)]) -> String {
         let settings = settings(policy, pairs);
-        let options = store_options(settings.repository().expect("named"), &settings);
+        let url = settings.repository().expect("named");
+        let options = store_options(url, &settings.place, settings.environment.store_options());
         let shown = options.iter().map(|(name, value)| format!("{name}={value}"));
         shown.collect::<Vec<_>>().join(" ")
     }
@@ -199,6 +201,23 @@ mod tests {
         ] {
             assert_eq!(options(policy, pairs), expected, "{policy} {pairs:?}");
         }
+    }
+
+    #[test]
+    fn a_copy_is_found_as_the_policy_and_variables_of_its_own_have_it() {
+        let policy = "url = \"s3://b/a\"\nendpoint = \"https://here\"\n\
+                      [[repository]]\nurl = \"s3://b/copy\"\nendpoint = \"https://there\"";
+        let settings = settings(policy, &[("LIFEBOAT_COPY_AWS_REGION", "r")]);
+        let options = |url: &str| {
+            let options = settings.environment.copy_options();
+            store_options(url, &settings.place_of(url), options).into_iter().collect::<Vec<_>>()
+        };
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let region = pair("AWS_REGION", "r");
+        let endpoint = pair("AWS_ENDPOINT", "https://there");
+        assert_eq!(options("s3://b/copy/"), [endpoint, region.clone()]);
+        assert_eq!(options("s3://b/other"), [region]);
+        assert_eq!(options("/folder"), []);
     }
 
     #[test]

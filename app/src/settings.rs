@@ -76,8 +76,7 @@ impl Settings {
             PolicyUse::Wanted => find_policy(flags, &environment)?,
             PolicyUse::Ignored => None,
         };
-        let repositories =
-            policy.as_ref().map(|file| file.policy.repositories.as_slice()).unwrap_or_default();
+        let repositories = repositories(policy.as_ref());
         let named = match &flags.repository {
             Some(url) => Some(url.as_str()),
             None => environment.text("LIFEBOAT_REPO")?,
@@ -104,6 +103,14 @@ impl Settings {
         })
     }
 
+    /// Returns where the store of another repository is found, as the policy has it.
+    pub fn place_of(&self, url: &str) -> StorePlace {
+        let mut known = repositories(self.policy.as_ref()).iter();
+        known
+            .find(|known| is_same_place(&known.url, url))
+            .map_or_else(StorePlace::default, |known| known.place.clone())
+    }
+
     /// Returns the policy file.
     ///
     /// # Errors
@@ -126,6 +133,10 @@ impl Settings {
     pub fn memory_bytes(&self) -> Option<u64> {
         self.policy.as_ref().and_then(|file| file.policy.memory_bytes)
     }
+}
+
+fn repositories(policy: Option<&PolicyFile>) -> &[RepositoryPolicy] {
+    policy.map(|file| file.policy.repositories.as_slice()).unwrap_or_default()
 }
 
 /// Makes a path absolute and leaves a URL as it is.

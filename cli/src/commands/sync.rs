@@ -153,7 +153,12 @@ fn wrong(report: &Report) -> Vec<String> {
     for (path, problem) in &report.problems {
         let what = match problem.fault {
             Fault::DamagedHere => "DAMAGED at the source, not copied",
-            Fault::DamagedThere => "DAMAGED at the destination, left alone",
+            Fault::DamagedThere => {
+                "DAMAGED at the destination, left alone: delete it there, copy again"
+            }
+            Fault::Conflict if path.starts_with("log/") => {
+                "CONFLICT, both left alone, and no more of this log copied"
+            }
             Fault::Conflict => "CONFLICT, both left alone",
         };
         lines.push(format!("{what}: {path}: {}", names::line(&problem.why)));

@@ -664,6 +664,7 @@ fn a_copy_is_kept_up_without_a_key_and_takes_over() {
     let would = scene.json(0, &[&sync[..], &["--dry-run"]].concat());
     let would = &would["directions"][0];
     assert!(would["missing"]["objects"].as_u64() > Some(8), "{would}");
+    assert!(would["to"].as_str().is_some_and(|to| to.ends_with("away/copy")), "{would}");
     assert!(would["lag"][0]["newest_there"].is_null(), "{would}");
     assert!(!scene.path("away").exists(), "a dry run writes nothing");
     let told = scene.ok(&[&sync[..], &["--limit", "1GiB/s"]].concat());

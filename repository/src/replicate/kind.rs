@@ -68,7 +68,9 @@ const LARGE_BYTES_MAX: u64 = crate::store::GET_BYTES_MAX;
 
 impl Kind {
     /// All kinds, in the order in which they are looked at: whoever refers to something before that to
-    /// which it refers, so that all that was listed finds what it needs in what is listed later.
+    /// which it refers, so that all that was listed finds what it needs in what is listed later. What
+    /// takes the place of batches comes after them as well: segments, and trims, which say of what is
+    /// gone that it may be.
     pub(super) const BY_REFERENCE: [Self; 20] = [
         Self::HoldRelease,
         Self::Mark,
@@ -77,10 +79,10 @@ impl Kind {
         Self::ForgetPoint,
         Self::Point,
         Self::PointHeader,
-        Self::LogTrim,
         Self::LogBatch,
-        Self::LogRun,
         Self::LogSegment,
+        Self::LogRun,
+        Self::LogTrim,
         Self::Session,
         Self::Snapshot,
         Self::Index,
@@ -177,6 +179,11 @@ impl Kind {
         )
     }
 
+    /// Says whether it speaks of the batches of a log by their numbers.
+    pub(super) fn is_log(self) -> bool {
+        matches!(self, Self::LogTrim | Self::LogRun | Self::LogSegment | Self::LogBatch)
+    }
+
     /// Says whether it is a pack: named by its content, and most of what there is.
     pub(super) fn is_pack(self) -> bool {
         matches!(self, Self::Data | Self::Meta)
@@ -252,9 +259,11 @@ mod tests {
             (Kind::Mark, Kind::Point),
             (Kind::LogBatch, Kind::Snapshot),
             (Kind::LogBatch, Kind::LogRun),
-            (Kind::LogTrim, Kind::LogBatch),
-            // Batches go once a segment has them.
+            (Kind::LogSegment, Kind::LogRun),
+            // Batches go once a segment has them, or a trim says that nobody needs them; runs as well.
             (Kind::LogBatch, Kind::LogSegment),
+            (Kind::LogSegment, Kind::LogTrim),
+            (Kind::LogRun, Kind::LogTrim),
             (Kind::Forget, Kind::Snapshot),
             (Kind::ForgetPoint, Kind::Point),
             (Kind::Snapshot, Kind::Index),

@@ -28,6 +28,11 @@
 //! who was closed at the source stays closed everywhere. Objects of generations are each store's own
 //! affair.
 //!
+//! **Logs** have no gaps. Trims, and notes of where runs begin, come before batches, so that a reader
+//! knows what may be missing and where to begin. Where something that was listed is gone, nothing that
+//! follows is copied before the next pass. A log that was written to at both ends has two ends: it is
+//! told, and left as it is.
+//!
 //! **Forgets** of what the destination does not have come first, since what was forgotten at the source
 //! may be incomplete there; those of what it has come last.
 

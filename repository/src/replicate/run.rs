@@ -45,8 +45,8 @@ pub(super) struct Run<'a> {
 struct Survey {
     /// What the destination lacks, by kind.
     missing: BTreeMap<Kind, Amount>,
-    /// Of what refers to other objects: which of them were listed. Only these may be copied.
-    listed: BTreeMap<Kind, HashSet<Fingerprint>>,
+    /// Of what refers to other objects: which of them were listed, by folder. Only these may be copied.
+    listed: BTreeMap<Kind, BTreeMap<String, HashSet<Fingerprint>>>,
     /// Folders of packs that the destination lacks some of.
     pack_folders: Vec<(Kind, String)>,
     /// Announcements that the destination lacks, of whatever has ended or not.
@@ -156,15 +156,19 @@ impl<'a> Run<'a> {
         self.transfer.copy_in_any_order(objects.try_flatten()).boxed().await
     }
 
-    /// Copies what refers to packs: each kind after what it refers to.
+    /// Copies what refers to packs: each kind after what it refers to, up to where something is gone.
     async fn copy_references(&self, survey: &Survey) -> Result<()> {
         for kind in [Kind::ForgetPoint, Kind::Forget] {
             self.copy_early_forgets(kind, survey).boxed().await?;
         }
         self.copy_listed(Kind::Snapshot, survey).boxed().await?;
         self.copy_sessions().boxed().await?;
-        // Only the newest batch tells of its run without a note of it, so the notes come first.
-        for kind in [Kind::LogSegment, Kind::LogRun, Kind::LogBatch, Kind::LogTrim] {
+        // What a trim makes needless may be missing, and only the newest batch tells of its run without
+        // a note of it: both come before what they speak of.
+        for kind in [Kind::LogTrim, Kind::LogRun, Kind::LogSegment, Kind::LogBatch] {
+            if self.transfer.has_gone() {
+                return Ok(());
+            }
             self.copy_listed(kind, survey).boxed().await?;
         }
         for kind in [Kind::Heartbeat, Kind::Mark] {
@@ -172,6 +176,9 @@ impl<'a> Run<'a> {
         }
         // Points are forgotten before the snapshots that they name.
         for kind in [Kind::PointHeader, Kind::Point, Kind::ForgetPoint, Kind::Forget] {
+            if self.transfer.has_gone() {
+                return Ok(());
+            }
             self.copy_listed(kind, survey).boxed().await?;
         }
         self.copy_all(Kind::HoldRelease, survey).boxed().await
@@ -249,8 +256,8 @@ impl<'a> Run<'a> {
             let all = survey.missing.entry(kind).or_default();
             *all = all.plus(missing);
             if kind.refers() {
-                let listed = survey.listed.entry(kind).or_default();
-                listed.extend(plan.missing.iter().map(|object| fingerprint(&object.path)));
+                let listed = plan.missing.iter().map(|object| fingerprint(&object.path));
+                survey.listed.entry(kind).or_default().insert(folder.clone(), listed.collect());
             }
             if kind.is_pack() {
                 survey.pack_folders.push((kind, folder));
@@ -326,17 +333,23 @@ impl<'a> Run<'a> {
     }
 
     /// Copies what is missing of a kind and was listed before all to which it refers; what came later
-    /// waits for the next time. What was listed and is gone counts as gone.
+    /// waits for the next time. What was listed and is gone counts as gone, and ends a chain: what comes
+    /// after it would leave a gap.
     async fn copy_listed(&self, kind: Kind, survey: &Survey) -> Result<()> {
-        let Some(listed) = survey.listed.get(&kind) else { return Ok(()) };
-        let mut seen = 0;
-        for folder in folders(self.transfer.source, kind).boxed().await? {
-            let mut plan = self.plan(kind, &folder).boxed().await?;
-            seen += plan.here().filter(|path| listed.contains(&fingerprint(path))).count();
+        // The oldest first, as numbers count down.
+        for (folder, listed) in survey.listed.get(&kind).into_iter().flatten().rev() {
+            let mut plan = self.plan(kind, folder).boxed().await?;
+            let seen = plan.here().filter(|path| listed.contains(&fingerprint(path))).count();
+            self.transfer.note_gone(listed.len().saturating_sub(seen) as u64);
+            if kind.is_chained() && self.transfer.has_gone() {
+                return Ok(());
+            }
+            if kind.is_log() && self.transfer.has_fork(folder) {
+                continue;
+            }
             plan.missing.retain(|object| listed.contains(&fingerprint(&object.path)));
             self.transfer.copy(kind, oldest_first(plan.missing)).boxed().await?;
         }
-        self.transfer.note_gone(listed.len().saturating_sub(seen) as u64);
         Ok(())
     }
 
@@ -379,9 +392,8 @@ impl<'a> Run<'a> {
     /// Says whether the destination still has the snapshots that it lacked before: a collector there may
     /// have deleted one that came forgotten, before the point came that names it.
     async fn has_snapshots(&self, survey: &Survey) -> Result<bool> {
-        let Some(listed) = survey.listed.get(&Kind::Snapshot) else { return Ok(true) };
-        for folder in folders(self.transfer.source, Kind::Snapshot).boxed().await? {
-            let plan = self.plan(Kind::Snapshot, &folder).boxed().await?;
+        for (folder, listed) in survey.listed.get(&Kind::Snapshot).into_iter().flatten() {
+            let plan = self.plan(Kind::Snapshot, folder).boxed().await?;
             let is_known = |path: &str| self.transfer.tally().problems.contains_key(path);
             let lacks = |object: &Listed| {
                 listed.contains(&fingerprint(&object.path)) && !is_known(&object.path)

@@ -5,18 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::{Clock as _, Counter, ErrorKind};
+use model::{Batch, Clock as _, Counter, ErrorKind, LogPayload, Payload, Position, Timestamp};
 use object_store::memory::InMemory;
 
 use super::*;
+use crate::Repository;
 use crate::format::ObjectType;
 use crate::gc::{Stage, gc_path, seal_set};
+use crate::log::{compact_log, delete_trimmed, trim_log};
 use crate::mark::MarkKind;
 use crate::point::{PointDraft, PointId, PointSealer};
 use crate::session::testing::{Fixture, Recorded, build, draft, put_contents};
 use crate::snapshot::codec::encode_tombstone;
 use crate::snapshot::{Snapshot, snapshot_path};
-use crate::types::Number;
+use crate::types::{Number, SessionId};
 use crate::verify::{Depth, VerifyOptions, verify};
 
 fn options() -> ReplicaOptions {
@@ -404,4 +406,93 @@ async fn what_came_forgotten_is_never_visible() {
     assert!(at(&forget(&gone.id)) < at(&snapshot_path(&gone.id)));
     let last = log.iter().rposition(|(_, put)| put.starts_with("snapshot/")).expect("put");
     assert!(at(&forget(&snapshot.id)) > last, "what was there is forgotten last");
+}
+
+/// Appends batches whose bodies are of one writer.
+async fn follow(repository: &Repository, base: &SessionId, body: &str, count: u64) {
+    let (context, _) = testkit::context(99);
+    let stream = base.stream.clone();
+    let mut writer =
+        repository.log_writer(&stream, LogPayload::Raw, base, &context).await.expect("writer");
+    for _ in 0..count {
+        let after = writer.end().filter(|end| end.base == *base).map(|end| end.upto.clone());
+        let after = after.unwrap_or_else(|| Position(Bytes::from_static(b"0")));
+        let batch = Batch {
+            upto: Position([&after.0[..], b"0"].concat().into()),
+            after,
+            first_at: Timestamp::from_unix_seconds(1),
+            last_at: Timestamp::from_unix_seconds(2),
+            payload: Payload::Raw(Bytes::from(body.to_owned())),
+        };
+        writer.append(batch, Vec::new()).await.expect("append");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_was_trimmed_meanwhile_leaves_no_gap() {
+    let pair = Pair::new(15).await;
+    let (repository, context) = (&pair.fixture.repository, &pair.fixture.context);
+    let first = pair.capture(&["a"]).await;
+    follow(repository, &first.id, "x", 4).await;
+    pair.sync().await;
+    follow(repository, &first.id, "y", 40).await;
+    let second = pair.capture(&["b"]).await;
+    follow(repository, &second.id, "z", 40).await;
+    let stream = &second.id.stream;
+    trim_log(repository, stream, 45, context).await.expect("trim");
+    delete_trimmed(repository, stream, context).await.expect("delete");
+    compact_log(repository, stream, 1 << 20, context).await.expect("compact");
+    follow(repository, &second.id, "z", 2).await;
+    pair.copy.log.lock().expect("lock").clear();
+    pair.sync().await;
+    pair.check_copy().await;
+    let log = pair.copy.log.lock().expect("lock").clone();
+    let created: Vec<_> = log.iter().filter(|(ended, _)| *ended).map(|(_, path)| path).collect();
+    let at = |prefix: &str| created.iter().position(|path| path.starts_with(prefix)).expect(prefix);
+    assert!(at("logtrim/") < at("logrun/") && at("logrun/") < at("logseg/"), "{created:?}");
+    assert!(at("logseg/") < at("log/"), "{created:?}");
+    let oldest_first: Vec<_> = created.iter().filter(|path| path.starts_with("log/")).collect();
+    assert!(oldest_first.windows(2).all(|pair| pair[0] > pair[1]), "{created:?}");
+    // Whatever was created by then, what can be seen is whole.
+    let copy = pair.fixture.open_copy(pair.there.clone()).await.expect("open copy");
+    assert_eq!(copy.log_end(stream).await.expect("end").map(|end| end.number), Some(86));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_goes_on_otherwise_there_is_left_alone() {
+    let pair = Pair::new(16).await;
+    let base = pair.capture(&["a"]).await.id;
+    let here = &pair.fixture.repository;
+    follow(here, &base, "both", 3).await;
+    pair.sync().await;
+    let there = pair.fixture.open_copy(pair.there.clone()).await.expect("open copy");
+    follow(&there, &base, "away", 1).await;
+    follow(here, &base, "home", 3).await;
+    let report = pair.sync().await;
+    let told: Vec<_> = report.problems.values().map(|problem| problem.fault).collect();
+    assert_eq!(told, [Fault::Conflict]);
+    assert_eq!(report.copied(), Amount::default(), "what does not follow is not copied");
+    pair.check_copy().await;
+    assert_eq!(pair.sync_back().await.problems.len(), 1);
+    let end = here.log_end(&base.stream).await.expect("end");
+    assert_eq!(end.map(|end| end.number), Some(6));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_while_a_log_is_copied_leaves_no_gap() {
+    let pair = Pair::new(17).await;
+    let base = pair.capture(&["a"]).await.id;
+    follow(&pair.fixture.repository, &base, "x", 3).await;
+    let batches = paths(pair.here(), "log").await;
+    let (listed, missing) = (batches.len(), &batches[1]);
+    assert_eq!(listed, 3);
+    let context = &pair.fixture.context;
+    let options = options();
+    let transfer = transfer::Transfer::new((pair.here(), &pair.there), &options, context);
+    let mut objects = pair.here().list("log").await.expect("list");
+    objects.reverse();
+    pair.here().delete(missing).await.expect("delete");
+    transfer.copy(Kind::LogBatch, objects).await.expect("copy");
+    assert!(transfer.has_gone());
+    assert_eq!(paths(&pair.there, "log").await, [batches[2].clone()], "the oldest alone");
 }

@@ -80,12 +80,29 @@ impl<'a> Transfer<'a> {
         self.gone.swap(0, Ordering::Relaxed)
     }
 
+    /// Says whether objects that were listed are gone: something else has taken their place.
+    pub(super) fn has_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed) > 0
+    }
+
+    /// Says whether the log that a folder is part of goes on otherwise at the destination: batches of
+    /// the source do not follow those that are there.
+    pub(super) fn has_fork(&self, folder: &str) -> bool {
+        let Some(stream) = folder.split('/').nth(1) else { return false };
+        let log = format!("{}/{stream}/", Kind::LogBatch.name());
+        let tally = self.tally();
+        let mut of_log =
+            tally.problems.range(log.clone()..).take_while(|(p, _)| p.starts_with(&log));
+        of_log.any(|(_, problem)| problem.fault == Fault::Conflict)
+    }
+
     /// Notes that objects that were listed are gone.
     pub(super) fn note_gone(&self, objects: u64) {
         self.gone.fetch_add(objects, Ordering::Relaxed);
     }
 
-    /// Copies objects that the destination lacks, in the order given where the kind is a chain.
+    /// Copies objects that the destination lacks, in the order given where the kind is a chain. What is
+    /// gone ends a chain, and so does a batch of a log in whose place there is another.
     pub(super) async fn copy(&self, kind: Kind, objects: Vec<Listed>) -> Result<()> {
         if !kind.is_chained() {
             let objects = objects.into_iter().map(|object| Ok((kind, object)));
@@ -102,8 +119,16 @@ impl<'a> Transfer<'a> {
         });
         let mut read = std::pin::pin!(read.buffered(self.jobs));
         while let Some(read) = read.try_next().await? {
-            if let Some(read) = read {
-                self.create(kind, read).await?;
+            match read {
+                Some(read) => {
+                    let is_created = self.create(kind, read).await?;
+                    if kind == Kind::LogBatch && !is_created {
+                        return Ok(());
+                    }
+                }
+                None if self.has_gone() => return Ok(()),
+                // It is damaged, which is noted. What comes after it may still be of use.
+                None => {}
             }
         }
         Ok(())
@@ -118,7 +143,7 @@ impl<'a> Transfer<'a> {
             let copied = async move {
                 let memory = self.room_for(&object).await?;
                 match self.read(kind, object, memory).await? {
-                    Some(read) => self.create(kind, read).await,
+                    Some(read) => self.create(kind, read).await.map(|_| ()),
                     None => Ok(()),
                 }
             };
@@ -214,7 +239,8 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    async fn create(&self, kind: Kind, read: InMemory) -> Result<()> {
+    /// Creates an object; false where another stands there, which is noted.
+    async fn create(&self, kind: Kind, read: InMemory) -> Result<bool> {
         self.context.check("sync repository")?;
         let (path, size_bytes) = (&read.object.path, read.object.size_bytes);
         match self.destination.create(path, read.bytes).await {
@@ -222,7 +248,7 @@ impl<'a> Transfer<'a> {
             Err(error) if error.kind() == ErrorKind::Conflict => {
                 let fault = if kind.is_pack() { Fault::DamagedThere } else { Fault::Conflict };
                 self.note(path, fault, &error);
-                return Ok(());
+                return Ok(false);
             }
             Err(error) => return Err(error),
         }
@@ -234,7 +260,7 @@ impl<'a> Transfer<'a> {
         report.copied = report.copied.and(size_bytes);
         self.context.monitor.count(Counter::CopiedObjects, 1);
         self.context.monitor.count(Counter::CopiedBytes, size_bytes);
-        Ok(())
+        Ok(true)
     }
 
     /// Looks at an object that has another length at the destination: nothing is overwritten.

@@ -80,8 +80,18 @@ impl Store {
         let whole = path == Path::default();
         let object_store: Arc<dyn ObjectStore> =
             if whole { remote.into() } else { Arc::new(PrefixStore::new(remote, path)) };
-        Ok(Self::of_kind(kind, object_store, url, None, context))
+        Ok(Self::of_kind(kind, object_store, url, (None, service(options)), context))
     }
+}
+
+/// Returns the settings that say at which service, and in whose account, a bucket of some name is.
+fn service(options: &BTreeMap<String, String>) -> Vec<String> {
+    let is_place = |name: &str| {
+        let name = name.to_ascii_uppercase();
+        ["ENDPOINT", "BASE_URL", "ACCOUNT_NAME"].iter().any(|word| name.contains(word))
+    };
+    let places = options.iter().filter(|(name, _)| is_place(name));
+    places.map(|(_, value)| value.trim_end_matches('/').to_owned()).collect()
 }
 
 macro_rules! remote {
@@ -132,7 +142,8 @@ fn attach_directory(
     let local = LocalFileSystem::new_with_prefix(&root)
         .map_err(|error| invalid(name, error))?
         .with_fsync(true);
-    Ok(Store::of_kind(StoreKind::Directory, Arc::new(local), name, Some(root), context))
+    let place = (Some(root), Vec::new());
+    Ok(Store::of_kind(StoreKind::Directory, Arc::new(local), name, place, context))
 }
 
 /// Makes a directory and whatever leads to it, so that all of it survives a power cut.
@@ -188,6 +199,28 @@ mod tests {
         assert_eq!(store.kind(), StoreKind::Directory);
         let unknown = attach("ftp://host/a", &[]).expect_err("ftp");
         assert_eq!(unknown.kind(), ErrorKind::Unsupported);
+    }
+
+    #[test]
+    fn one_name_at_two_services_is_two_places() {
+        let here = ("AWS_ENDPOINT", "https://here");
+        let keys = [("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b")];
+        let [store, same, elsewhere, usual] = [
+            attach("s3://bucket/a", &[here, keys[0], keys[1]]),
+            attach("s3://bucket/a/", &[("AWS_ENDPOINT", "https://here/")]),
+            attach("s3://bucket/a", &[("AWS_ENDPOINT", "https://there")]),
+            attach("s3://bucket/a", &[]),
+        ]
+        .map(|store| store.expect("attach"));
+        assert!(store.is_same_place(&same));
+        assert!(!store.is_same_place(&elsewhere));
+        assert!(!store.is_same_place(&usual));
+        assert!(!store.is_same_place(&attach("s3://bucket/b", &[here]).expect("attach")));
+        let folder = tempfile::tempdir().expect("folder");
+        let [one, other] = ["", "/."].map(|end| {
+            attach(&format!("{}{end}", folder.path().display()), &[]).expect("directory")
+        });
+        assert!(one.is_same_place(&other));
     }
 
     #[test]

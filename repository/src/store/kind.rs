@@ -60,6 +60,17 @@ impl Store {
         self.0.kind
     }
 
+    /// Says whether two stores are one folder of this host, or go by one name at one service.
+    pub(crate) fn is_same_place(&self, other: &Self) -> bool {
+        let place =
+            |store: &Self| (store.0.name.trim_end_matches('/').to_owned(), store.0.service.clone());
+        match (&self.0.local_root, &other.0.local_root) {
+            (Some(root), Some(other)) => root == other,
+            (None, None) => place(self) == place(other),
+            _ => false,
+        }
+    }
+
     /// Returns the port beneath, for wrappers around it: faults, throttles and recordings.
     pub fn object_store(&self) -> &Arc<dyn ObjectStore> {
         &self.0.object_store

@@ -55,6 +55,8 @@ struct Inner {
     kind: StoreKind,
     /// Where a local store keeps its files.
     local_root: Option<PathBuf>,
+    /// What besides its name tells a remote store from others: addresses of services, accounts.
+    service: Vec<String>,
     context: Context,
     counters: Counters,
 }
@@ -91,14 +93,14 @@ pub struct Listing {
 impl Store {
     /// Takes over a store. `name`, without credentials, is for errors; `context` ends its waits.
     pub fn new(object_store: Arc<dyn ObjectStore>, name: &str, context: &Context) -> Self {
-        Self::of_kind(StoreKind::Given, object_store, name, None, context)
+        Self::of_kind(StoreKind::Given, object_store, name, (None, Vec::new()), context)
     }
 
     fn of_kind(
         kind: StoreKind,
         object_store: Arc<dyn ObjectStore>,
         name: &str,
-        local_root: Option<PathBuf>,
+        (local_root, service): (Option<PathBuf>, Vec<String>),
         context: &Context,
     ) -> Self {
         Self(Arc::new(Inner {
@@ -106,6 +108,7 @@ impl Store {
             name: errors::without_credentials(name),
             kind,
             local_root,
+            service,
             context: context.clone(),
             counters: Counters::default(),
         }))
@@ -114,15 +117,6 @@ impl Store {
     /// Returns what people call the store: its URL without credentials.
     pub fn name(&self) -> &str {
         &self.0.name
-    }
-
-    /// Says whether two stores are one folder of this host, or go by one name.
-    pub(crate) fn is_same_place(&self, other: &Self) -> bool {
-        match (&self.0.local_root, &other.0.local_root) {
-            (Some(root), Some(other)) => root == other,
-            (None, None) => self.0.name == other.0.name,
-            _ => false,
-        }
     }
 
     /// Returns how much has been asked of the store through this value and its clones.
