@@ -204,8 +204,9 @@ mod tests {
     #[test]
     fn one_name_at_two_services_is_two_places() {
         let here = ("AWS_ENDPOINT", "https://here");
+        let keys = [("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b")];
         let [store, same, elsewhere, usual] = [
-            attach("s3://bucket/a", &[here, ("AWS_ACCESS_KEY_ID", "a")]),
+            attach("s3://bucket/a", &[here, keys[0], keys[1]]),
             attach("s3://bucket/a/", &[("AWS_ENDPOINT", "https://here/")]),
             attach("s3://bucket/a", &[("AWS_ENDPOINT", "https://there")]),
             attach("s3://bucket/a", &[]),
