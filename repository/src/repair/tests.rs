@@ -76,7 +76,7 @@ async fn packs_on_a_local_disk_have_parity_and_heal_by_it() {
         let writer = session.writer().clone();
         let stored = tokio::task::spawn_blocking(move || {
             let mut unit = writer.unit();
-            unit.whole(testkit::random_bytes(1, 100_000).into(), &[]).expect("whole");
+            unit.whole(testkit::random_bytes(1, 100_000), &[]).expect("whole");
             unit.finish().expect("finish");
             writer.flush().expect("flush");
         });
