@@ -84,7 +84,11 @@ impl Repository {
                     }
                     previous = Some(header.hash);
                 }
-                Err(error) if is_damage(&error) || error.kind() == ErrorKind::NotFound => {
+                // A flipped bit in the number of a key epoch looks like a key that is not at hand.
+                Err(error)
+                    if is_damage(&error)
+                        || matches!(error.kind(), ErrorKind::NotFound | ErrorKind::WrongKey) =>
+                {
                     report.unreadable.push((id, error));
                     previous = None;
                 }

@@ -9,6 +9,8 @@ mod report;
 mod repository;
 mod tools;
 
+pub use data::files_below;
+
 use std::path::PathBuf;
 use std::process::Command;
 

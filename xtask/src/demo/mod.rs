@@ -1,6 +1,7 @@
 //! `cargo xtask demo`: the main job on real directories. Copies `/etc` and the installed Rust
 //! toolchain into a scratch folder, captures the copy, changes it, captures again, restores the
-//! older point elsewhere, and proves by an independent reading that content and metadata are equal.
+//! older point elsewhere, and proves by an independent reading that content and metadata are equal. Then
+//! it destroys a part of the repository, and shows that this is found and healed from a second copy.
 //! Nothing outside the scratch folder is written.
 
 mod change;
@@ -16,6 +17,9 @@ use crate::{bench, host, tree};
 
 /// The folders of the installation that are copied; documentation is left out.
 const TOOLCHAIN_FOLDERS: &[&str] = &["bin", "lib"];
+
+/// What `lifeboat verify` ends with where it finds damage.
+const DAMAGED: i32 = 13;
 
 /// Shows it; an error if anything is not as it was.
 pub fn run() -> Result<bool> {
@@ -60,12 +64,28 @@ impl Demo {
             self.restore_and_compare(selector, expected)?;
         }
         self.lifeboat(&["verify", "--deep"])?;
+        self.destroy_and_heal()?;
         let count = |one: &tree::Tree| (one.len(), tree::content_bytes(one) / 1_000_000);
         let ((old, old_mb), (new, new_mb)) = (count(&before), count(&after));
         Ok(format!(
             "proven equal, content and metadata: {old} paths ({old_mb} MB) of the older point, \
              {new} paths ({new_mb} MB) of the newer one"
         ))
+    }
+
+    /// Loses a pack, and gets it back from a copy.
+    fn destroy_and_heal(&self) -> Result<()> {
+        let copy = format!("file://{}", self.scratch.join("copy").display());
+        self.lifeboat(&["repo", "sync", "--to", &copy])?;
+        let packs = bench::files_below(&self.scratch.join("repository/pack"))?;
+        let length = |path: &PathBuf| path.metadata().map_or(0, |metadata| metadata.len());
+        let pack = packs.into_iter().max_by_key(length).context("there is no pack")?;
+        host::say(&format!("\n# destroys the largest pack\n$ rm {}", pack.display()));
+        fs::remove_file(&pack).context("destroy a pack")?;
+        let status = self.command(&["verify"]).status().context("start lifeboat")?;
+        ensure!(status.code() == Some(DAMAGED), "the lost pack was not found: {status}");
+        self.lifeboat(&["repo", "repair", "--from", &copy])?;
+        self.lifeboat(&["verify", "--deep"])
     }
 
     /// Copies what is to be protected; the machine's own files are only read.
@@ -106,8 +126,13 @@ impl Demo {
         Ok(())
     }
 
-    /// Shows a command as one would type it, runs it and shows what it says.
+    /// Runs a command and shows it and what it says.
     fn lifeboat(&self, arguments: &[&str]) -> Result<()> {
+        host::run(&mut self.command(arguments))
+    }
+
+    /// Makes a command and shows it as one would type it.
+    fn command(&self, arguments: &[&str]) -> Command {
         host::say(&format!("\n$ lifeboat {}", arguments.join(" ")));
         let mut command = Command::new(&self.program);
         command.args(arguments).current_dir(&self.scratch);
@@ -116,7 +141,7 @@ impl Demo {
         {
             command.env(name, self.scratch.join("home"));
         }
-        host::run(&mut command)
+        command
     }
 
     fn data(&self) -> PathBuf {
