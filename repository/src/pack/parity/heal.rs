@@ -1,6 +1,7 @@
 //! Making a damaged pack whole again from its parity. Needs no key: what comes out has the pack's name,
 //! or nothing comes out.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use model::{Error, ErrorKind, Result};
@@ -14,6 +15,8 @@ use crate::types::PackName;
 
 /// How many places are looked at that begin like a record: those of a sound pack are far fewer.
 const CANDIDATES_MAX: usize = 8192;
+/// How many packs are tried of which something is there.
+const PACKS_MAX: usize = 4;
 
 /// A record that is intact.
 #[derive(Debug, Clone, Copy)]
@@ -24,30 +27,41 @@ struct Record<'o> {
     shard: &'o [u8],
 }
 
+/// How a pack was cut, and the records of it that are intact, in ascending order.
+type Found<'o> = (Geometry, Vec<Record<'o>>);
+
 /// Makes a pack whole from its bytes as they were found, of which some may be damaged or missing at
 /// the end.
 ///
 /// # Errors
 /// `Corrupt`, saying why it is beyond what parity can do.
 pub(crate) fn heal(found: &[u8], name: PackName) -> Result<Vec<u8>> {
-    let lost = |detail: String| {
-        Error::new(ErrorKind::Corrupt, "heal pack", name.to_string()).detail(detail)
-    };
-    let is_whole = |object: &[u8]| *blake3::hash(object).as_bytes() == name.0;
-    if is_whole(found) {
+    if *blake3::hash(found).as_bytes() == name.0 {
         return Ok(found.to_vec());
     }
-    let (geometry, records) = match find_records(found) {
-        Some(found) => found,
-        None => {
-            let geometry = without_records(found)
-                .ok_or_else(|| lost("it has no parity, or nothing is left of it".to_owned()))?;
-            (geometry, Vec::new())
+    let mut candidates = find_records(found);
+    if candidates.is_empty() {
+        candidates.extend(without_records(found).map(|geometry| (geometry, Vec::new())));
+    }
+    let mut first_error = None;
+    for candidate in candidates.iter().take(PACKS_MAX) {
+        match heal_as(found, candidate, name) {
+            Ok(object) => return Ok(object),
+            Err(error) => first_error = first_error.or(Some(error)),
         }
-    };
+    }
+    Err(first_error.unwrap_or_else(|| lost(name, "it has no parity, or nothing is left of it")))
+}
+
+fn lost(name: PackName, why: &str) -> Error {
+    Error::new(ErrorKind::Corrupt, "heal pack", name.to_string()).detail(why.to_owned())
+}
+
+/// Makes a pack whole that was cut in this way.
+fn heal_as(found: &[u8], (geometry, records): &Found<'_>, name: PackName) -> Result<Vec<u8>> {
     let mut object = found.to_vec();
     object.resize(geometry.object_bytes, 0);
-    let inconsistent = || lost("its parity makes no sense".to_owned());
+    let inconsistent = || lost(name, "its parity makes no sense");
     let shards = geometry.cut(&object).ok_or_else(inconsistent)?;
     let checks = records.first().map_or(&[][..], |record| record.checks);
     let checks = checks.chunks_exact(SHARD_CHECK_BYTES);
@@ -59,28 +73,29 @@ pub(crate) fn heal(found: &[u8], name: PackName) -> Result<Vec<u8>> {
     let count = is_lost.iter().filter(|is_lost| **is_lost).count();
     if count > records.len() {
         let (of, left) = (geometry.shards, records.len());
-        return Err(lost(format!(
+        let why = format!(
             "{count} of its {of} shards are damaged, and {left} of parity are left to make up for them"
-        )));
+        );
+        return Err(lost(name, &why));
     }
     let mut healed = Vec::new();
     if count > 0 {
         let parity: Vec<_> =
             records.iter().take(count).map(|record| (record.number, record.shard)).collect();
-        code::decode(&geometry, &shards, &is_lost, &parity, |number, columns, bytes| {
+        code::decode(geometry, &shards, &is_lost, &parity, |number, columns, bytes| {
             healed.push((number * geometry.shard_bytes + columns.start, bytes.to_vec()));
         })
         .ok_or_else(inconsistent)?;
     }
     drop(shards);
     for (at, bytes) in healed {
-        put(&mut object, &geometry, at, &bytes).ok_or_else(inconsistent)?;
+        put(&mut object, geometry, at, &bytes).ok_or_else(inconsistent)?;
     }
     geometry.write(&mut object).ok_or_else(inconsistent)?;
-    if is_whole(&object) {
+    if *blake3::hash(&object).as_bytes() == name.0 {
         return Ok(object);
     }
-    Err(lost("what its parity gives is not what it is named after".to_owned()))
+    Err(lost(name, "what its parity gives is not what it is named after"))
 }
 
 /// Puts bytes of shards where they stand in the pack, around its parity; zero bytes behind its end are
@@ -98,9 +113,9 @@ pub(super) fn put(object: &mut [u8], geometry: &Geometry, at: usize, bytes: &[u8
     Some(())
 }
 
-/// Finds the records that are intact, in ascending order, and how they say that the pack was cut. Of
-/// several packs in one place, that counts of which more is there.
-fn find_records(found: &[u8]) -> Option<(Geometry, Vec<Record<'_>>)> {
+/// Finds the records that are intact, and how they say that the pack was cut. Of another pack that was
+/// written over this one, some may be there as well: that of which more is there comes first.
+fn find_records(found: &[u8]) -> Vec<Found<'_>> {
     let mut groups: HashMap<(Geometry, &[u8]), Vec<Record<'_>>> = HashMap::new();
     let (mut at, mut candidates) = (0, 0);
     while let Some(next) = find_magic(found, at) {
@@ -113,13 +128,14 @@ fn find_records(found: &[u8]) -> Option<(Geometry, Vec<Record<'_>>)> {
         at = next + geometry.record_bytes();
         groups.entry((geometry, record.checks)).or_default().push(record);
     }
-    let (key, mut records) = groups
-        .into_iter()
-        .max_by_key(|(key, records)| (records.len(), *key))
-        .filter(|(_, records)| !records.is_empty())?;
-    records.sort_by_key(|record| record.number);
-    records.dedup_by_key(|record| record.number);
-    Some((key.0, records))
+    let mut groups: Vec<_> = groups.into_iter().collect();
+    groups.sort_by_key(|(key, records)| (Reverse(records.len()), *key));
+    let found = groups.into_iter().map(|((geometry, _), mut records)| {
+        records.sort_by_key(|record| record.number);
+        records.dedup_by_key(|record| record.number);
+        (geometry, records)
+    });
+    found.collect()
 }
 
 fn find_magic(found: &[u8], from: usize) -> Option<usize> {

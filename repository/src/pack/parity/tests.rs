@@ -209,6 +209,20 @@ fn another_pack_in_its_place_is_no_help() {
 }
 
 #[test]
+fn another_pack_that_was_written_over_a_part_does_no_more_harm_than_noise() {
+    let one = &packs()[0];
+    let geometry = geometry(one);
+    let other = pack(17, (64 << 10) - 1, true);
+    // All records that are there but the first are the other's.
+    let mut bytes = one.object.to_vec();
+    let room = geometry.room().expect("room");
+    let from = room.start + geometry.record_bytes();
+    bytes[from..room.end].copy_from_slice(&other.object[from..room.end]);
+    bytes[100] ^= 1;
+    assert_heals(&bytes, one);
+}
+
+#[test]
 fn a_record_that_lies_is_refused() {
     let pack = &packs()[1];
     let geometry = geometry(pack);
