@@ -3,6 +3,7 @@
 
 mod faults;
 mod life;
+mod mending;
 mod price;
 mod refused;
 mod roles;
