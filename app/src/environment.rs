@@ -9,6 +9,8 @@ use model::{Error, ErrorKind, Result};
 /// Settings of object stores, by how their names begin. Others of the same meaning (`TOKEN`, `REGION`)
 /// are too common to be meant.
 const STORE_PREFIXES: [&str; 3] = ["AWS_", "AZURE_", "GOOGLE_"];
+/// What stands before the name of a setting that is meant for a copy alone.
+const COPY_PREFIX: &str = "LIFEBOAT_COPY_";
 
 /// What the process was given by those who started it.
 #[derive(Debug, Clone, Default)]
@@ -98,14 +100,32 @@ impl Environment {
         .collect()
     }
 
-    /// Returns the variables that are settings of object stores.
+    /// Returns the variables that are settings of object stores; an empty one counts as missing.
     pub fn store_options(&self) -> BTreeMap<String, String> {
         self.variables
             .iter()
             .filter_map(|(name, value)| Some((name.to_str()?, value.to_str()?)))
-            .filter(|(name, _)| STORE_PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
+            .filter(|(_, value)| !value.is_empty())
+            .filter(|(name, _)| is_store_option(name))
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect()
+    }
+
+    /// Returns the settings of the store that holds a copy: those of all stores, and instead of any of
+    /// them what stands under its name behind `LIFEBOAT_COPY_`. An empty one takes away the other.
+    pub fn copy_options(&self) -> BTreeMap<String, String> {
+        let mut options = self.store_options();
+        let own = self.variables.iter().filter_map(|(name, value)| {
+            Some((name.to_str()?.strip_prefix(COPY_PREFIX)?, value.to_str()?))
+        });
+        for (name, value) in own.filter(|(name, _)| is_store_option(name)) {
+            if value.is_empty() {
+                options.remove(name);
+            } else {
+                options.insert(name.to_owned(), value.to_owned());
+            }
+        }
+        options
     }
 
     /// Returns what this host is called: `LIFEBOAT_HOST`, or as the kernel says.
@@ -121,9 +141,37 @@ impl Environment {
     }
 }
 
+fn is_store_option(name: &str) -> bool {
+    STORE_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_copy_may_have_settings_of_its_own() {
+        let pairs = [
+            ("AWS_REGION", "here"),
+            ("AWS_ACCESS_KEY_ID", "a"),
+            ("AWS_SESSION_TOKEN", "t"),
+            ("LIFEBOAT_COPY_AWS_ACCESS_KEY_ID", "b"),
+            ("LIFEBOAT_COPY_AWS_SESSION_TOKEN", ""),
+            ("LIFEBOAT_COPY_REGION", "there"),
+            ("LIFEBOAT_CACHE", "/c"),
+        ];
+        let environment = Environment::of_pairs(Path::new("/"), &pairs);
+        let shown = |options: BTreeMap<String, String>| {
+            let words: Vec<_> =
+                options.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            words.join(" ")
+        };
+        assert_eq!(
+            shown(environment.store_options()),
+            "AWS_ACCESS_KEY_ID=a AWS_REGION=here AWS_SESSION_TOKEN=t"
+        );
+        assert_eq!(shown(environment.copy_options()), "AWS_ACCESS_KEY_ID=b AWS_REGION=here");
+    }
 
     #[test]
     fn places_follow_conventions() {
@@ -155,7 +203,13 @@ mod tests {
 
     #[test]
     fn only_settings_of_stores_reach_stores() {
-        let pairs = [("AWS_REGION", "x"), ("TOKEN", "t"), ("AZURE_A", "y"), ("PATH", "/bin")];
+        let pairs = [
+            ("AWS_REGION", "x"),
+            ("AWS_ENDPOINT", ""),
+            ("TOKEN", "t"),
+            ("AZURE_A", "y"),
+            ("PATH", "/bin"),
+        ];
         let options = Environment::of_pairs(Path::new("/"), &pairs).store_options();
         assert_eq!(options.into_keys().collect::<Vec<_>>(), ["AWS_REGION", "AZURE_A"]);
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use model::{Error, ErrorKind, Result, SiteName};
-use policies::{KeySource, Policy, RepositoryPolicy};
+use policies::{KeySource, Policy, RepositoryPolicy, StorePlace};
 
 use crate::environment::Environment;
 use crate::words;
@@ -59,6 +59,8 @@ pub struct Settings {
     pub policy: Option<PolicyFile>,
     /// The repository; none where nothing names one.
     pub repository: Option<String>,
+    /// Where its store is found, as the policy has it.
+    pub place: StorePlace,
     /// Where its key comes from; none: it is asked for.
     pub key: Option<KeySource>,
 }
@@ -74,8 +76,7 @@ impl Settings {
             PolicyUse::Wanted => find_policy(flags, &environment)?,
             PolicyUse::Ignored => None,
         };
-        let repositories =
-            policy.as_ref().map(|file| file.policy.repositories.as_slice()).unwrap_or_default();
+        let repositories = repositories(policy.as_ref());
         let named = match &flags.repository {
             Some(url) => Some(url.as_str()),
             None => environment.text("LIFEBOAT_REPO")?,
@@ -87,8 +88,9 @@ impl Settings {
         };
         let key = key_of_flags(flags, &environment)?.or(key_of_environment(&environment)?);
         let key = key.or_else(|| chosen.and_then(|known: &RepositoryPolicy| known.key.clone()));
+        let place = chosen.map(|known| known.place.clone()).unwrap_or_default();
         let repository = named.or_else(|| chosen.map(|known| known.url.clone()));
-        Ok(Self { environment, policy, repository, key })
+        Ok(Self { environment, policy, repository, place, key })
     }
 
     /// Returns the repository.
@@ -99,6 +101,14 @@ impl Settings {
         self.repository.as_deref().ok_or_else(|| {
             Error::new(ErrorKind::Invalid, "choose repository", "").detail("no repository is named")
         })
+    }
+
+    /// Returns where the store of another repository is found, as the policy has it.
+    pub fn place_of(&self, url: &str) -> StorePlace {
+        let mut known = repositories(self.policy.as_ref()).iter();
+        known
+            .find(|known| is_same_place(&known.url, url))
+            .map_or_else(StorePlace::default, |known| known.place.clone())
     }
 
     /// Returns the policy file.
@@ -123,6 +133,10 @@ impl Settings {
     pub fn memory_bytes(&self) -> Option<u64> {
         self.policy.as_ref().and_then(|file| file.policy.memory_bytes)
     }
+}
+
+fn repositories(policy: Option<&PolicyFile>) -> &[RepositoryPolicy] {
+    policy.map(|file| file.policy.repositories.as_slice()).unwrap_or_default()
 }
 
 /// Makes a path absolute and leaves a URL as it is.

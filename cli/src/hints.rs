@@ -54,6 +54,7 @@ fn on_conflict(action: &str) -> Option<&'static str> {
         "create repository" => {
             "use it as it is (`lifeboat points`), or choose another place with --repo"
         }
+        "sync repository" => "name an empty place, or a copy of this very repository, with --to",
         "create key file" => "an existing key file is never replaced: choose another name",
         "create key share file" | "create identity file" => {
             "an existing file is never replaced: choose another place"

@@ -88,21 +88,24 @@ struct Shown<'s> {
     elapsed: Duration,
 }
 
-const COUNTERS: usize = 15;
+const COUNTERS: usize = 17;
 
 /// Counters that say how fast it goes, best first.
-const SPEEDS: [Counter; 3] = [Counter::ReadBytes, Counter::RestoredBytes, Counter::VerifiedBytes];
+const SPEEDS: [Counter; 4] =
+    [Counter::ReadBytes, Counter::RestoredBytes, Counter::VerifiedBytes, Counter::CopiedBytes];
 
 /// What is named of each counter, in the order of a line.
-const WORDS: [(Counter, &str); 8] = [
+const WORDS: [(Counter, &str); 10] = [
     (Counter::ListedItems, "listed"),
     (Counter::ReadItems, "read"),
     (Counter::RestoredItems, "restored"),
     (Counter::VerifiedItems, "compared"),
     (Counter::CheckedObjects, "checked"),
+    (Counter::CopiedObjects, "copied"),
     (Counter::ReadBytes, "read"),
     (Counter::RestoredBytes, "restored"),
     (Counter::StoredBytes, "stored"),
+    (Counter::CopiedBytes, "copied"),
 ];
 
 fn index(counter: Counter) -> Option<usize> {
@@ -123,6 +126,8 @@ fn index(counter: Counter) -> Option<usize> {
         C::VerifiedItems => 12,
         C::VerifiedBytes => 13,
         C::CheckedObjects => 14,
+        C::CopiedObjects => 15,
+        C::CopiedBytes => 16,
         _ => return None,
     })
 }
@@ -137,6 +142,7 @@ fn is_bytes(counter: Counter) -> bool {
             | C::StoredBytes
             | C::RestoredBytes
             | C::VerifiedBytes
+            | C::CopiedBytes
     )
 }
 

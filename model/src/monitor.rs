@@ -38,6 +38,10 @@ pub enum Counter {
     VerifiedBytes,
     /// Objects of a repository looked at.
     CheckedObjects,
+    /// Objects copied to another store.
+    CopiedObjects,
+    /// Their bytes.
+    CopiedBytes,
 }
 
 /// What an operation is doing.

@@ -9,6 +9,7 @@ pub mod forget;
 pub mod restore;
 pub mod seal;
 pub mod select;
+pub mod sync;
 pub mod usage;
 
 #[cfg(test)]

@@ -82,6 +82,14 @@ fn openings(given: &Given<'_>, store: &Store, unlock: &Unlock, session: SessionO
     assert_send(Index::open(repository, "", context));
     assert_send(rebuild::rebuild(repository, "", context));
     assert_send(repository::gc::open_condemned(repository));
+    let plan = crate::sync::SyncPlan {
+        is_dry_run: false,
+        is_both_ways: true,
+        jobs: crate::sync::JOBS,
+        memory_bytes: 0,
+        bytes_per_second: None,
+    };
+    assert_send(async move { crate::sync::sync(store, store, &plan, context).await });
 }
 
 #[expect(dead_code, reason = "that it compiles is all that is asked of it")]

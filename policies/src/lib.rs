@@ -19,7 +19,7 @@ mod units;
 
 pub use choose::{Candidate, Choice, choose};
 pub use error::PolicyError;
-pub use policy::{CommandPolicy, FilesPolicy, KeySource, Policy, RepositoryPolicy};
+pub use policy::{CommandPolicy, FilesPolicy, KeySource, Policy, RepositoryPolicy, StorePlace};
 pub use selector::{ID_PREFIX_LENGTH_MIN, Selector, When, check_tag};
 pub use template::render;
 pub use time::{describe_time, parse_time, parse_time_ahead, show_time, to_jiff};

@@ -65,8 +65,22 @@ pub struct CommandPolicy {
 pub struct RepositoryPolicy {
     /// A URL of an object store, or an absolute path.
     pub url: String,
+    /// Where the store of that URL is found.
+    pub place: StorePlace,
     /// Where its key comes from; none: flags, the environment or a prompt.
     pub key: Option<KeySource>,
+}
+
+/// Where an object store is found, beyond its URL. No credential is among it: every backup stores the
+/// policy too.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StorePlace {
+    /// The address of the service, where it is not the usual one.
+    pub endpoint: Option<String>,
+    /// The region of an S3 bucket.
+    pub region: Option<String>,
+    /// The account of an Azure container.
+    pub account: Option<String>,
 }
 
 /// Where a repository's key comes from. Names of places only: no secret stands in a policy.
@@ -280,7 +294,46 @@ impl Checker<'_> {
                 "keep one of key_file, identity_file, passphrase_file, passphrase_command, passphrase_env",
             ));
         }
-        Ok(RepositoryPolicy { url, key: sources.pop().map(|(_, source)| source) })
+        let place = self.place(&url, &raw)?;
+        Ok(RepositoryPolicy { url, place, key: sources.pop().map(|(_, source)| source) })
+    }
+
+    fn place(&self, url: &str, raw: &RawRepository) -> Result<StorePlace, PolicyError> {
+        let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+        for (key, value, schemes) in [
+            ("endpoint", &raw.endpoint, &["s3", "az", "gs"][..]),
+            ("region", &raw.region, &["s3"]),
+            ("account", &raw.account, &["az"]),
+        ] {
+            let Some(value) = value else { continue };
+            if !schemes.contains(&scheme) {
+                let known: Vec<_> = schemes.iter().map(|scheme| format!("{scheme}://")).collect();
+                let message = format!("{key} goes with a url of {}", known.join(", "));
+                return Err(self.fault(value.span(), message));
+            }
+            if value.get_ref().is_empty() {
+                return Err(self.fault(value.span(), format!("the {key} is empty")));
+            }
+        }
+        let endpoint = raw.endpoint.as_ref().map(|endpoint| self.endpoint(endpoint)).transpose()?;
+        let text = |value: &Option<Spanned<String>>| value.as_ref().map(|v| v.get_ref().clone());
+        Ok(StorePlace { endpoint, region: text(&raw.region), account: text(&raw.account) })
+    }
+
+    fn endpoint(&self, raw: &Spanned<String>) -> Result<String, PolicyError> {
+        let endpoint = raw.get_ref();
+        let rest = ["https://", "http://"].iter().find_map(|scheme| endpoint.strip_prefix(scheme));
+        match rest {
+            // The text itself is not repeated: errors end up in logs.
+            Some(rest) if rest.contains(['@', '?', '#']) => Err(self
+                .fault(raw.span(), "an endpoint holds no credentials")
+                .advice("credentials come from the environment")),
+            Some(rest) if !rest.is_empty() => Ok(endpoint.clone()),
+            _ => {
+                Err(self
+                    .fault(raw.span(), "expected an endpoint, as in \"https://s3.example.org\""))
+            }
+        }
     }
 
     fn url(&self, raw: &Spanned<String>) -> Result<String, PolicyError> {
@@ -401,6 +454,35 @@ passphrase_command = ["pass", "show", "lifeboat"]
             "keyfile",
             "line 20, column 1: unknown key `keyfile` (did you mean `key_file`?)",
         );
+    }
+
+    #[test]
+    fn where_a_store_is_found_fits_its_kind() {
+        let url = "url = \"s3://bucket/lifeboat\"";
+        let with = |line: &str| format!("{url}\n{line}");
+        let text = WHOLE.replacen(url, &with("endpoint = \"https://e\"\nregion = \"r\""), 1);
+        let place = &Policy::parse(&text).expect("sound policy").repositories[0].place;
+        assert_eq!(
+            (place.endpoint.as_deref(), place.region.as_deref()),
+            (Some("https://e"), Some("r"))
+        );
+        for (line, expected) in [
+            ("account = \"a\"", "line 20, column 11: account goes with a url of az://"),
+            ("region = \"\"", "line 20, column 10: the region is empty"),
+            (
+                "endpoint = \"https://a:b@e\"",
+                "line 20, column 12: an endpoint holds no credentials (credentials come from the environment)",
+            ),
+            (
+                "endpoint = \"e\"",
+                "line 20, column 12: expected an endpoint, as in \"https://s3.example.org\"",
+            ),
+        ] {
+            check(url, &with(line), expected);
+        }
+        let local = "url = \"/var/backups/lifeboat\"";
+        let message = "line 24, column 12: endpoint goes with a url of s3://, az://, gs://";
+        check(local, &format!("{local}\nendpoint = \"https://e\""), message);
     }
 
     #[test]

@@ -47,6 +47,9 @@ pub(crate) struct RawCommand {
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawRepository {
     pub url: Spanned<String>,
+    pub endpoint: Option<Spanned<String>>,
+    pub region: Option<Spanned<String>>,
+    pub account: Option<Spanned<String>>,
     pub key_file: Option<Spanned<String>>,
     pub identity_file: Option<Spanned<String>>,
     pub passphrase_file: Option<Spanned<String>>,

@@ -58,6 +58,14 @@ fn push_files(text: &mut String, files: &FilesPolicy) {
 fn push_repository(text: &mut String, repository: &RepositoryPolicy) {
     text.push_str("\n[[repository]]\n");
     push(text, "url", &quote(&repository.url));
+    let place = &repository.place;
+    for (key, value) in
+        [("endpoint", &place.endpoint), ("region", &place.region), ("account", &place.account)]
+    {
+        if let Some(value) = value {
+            push(text, key, &quote(value));
+        }
+    }
     match &repository.key {
         None => {}
         Some(KeySource::KeyFile(path)) => push(text, "key_file", &quote(&path.to_string_lossy())),
@@ -92,7 +100,7 @@ fn quote_list<S: AsRef<str>>(list: &[S]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::CommandPolicy;
+    use crate::{CommandPolicy, StorePlace};
     use proptest::prelude::*;
     use std::path::PathBuf;
     use std::time::Duration;
@@ -139,12 +147,37 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_rendered_is_read_back(files in files(), key in key(), memory in prop::option::of(67_108_864_u64..1 << 40)) {
+        fn what_is_rendered_is_read_back(
+            files in files(),
+            key in key(),
+            region in prop::option::of("[a-z0-9-]{1,9}"),
+            memory in prop::option::of(67_108_864_u64..1 << 40),
+        ) {
             let policy = Policy {
                 site: "prod".parse().expect("name"),
                 memory_bytes: memory,
                 files: vec![files],
-                repositories: vec![RepositoryPolicy { url: "/var/\"back\" ups".to_owned(), key }],
+                repositories: vec![
+                    RepositoryPolicy {
+                        url: "/var/\"back\" ups".to_owned(),
+                        place: StorePlace::default(),
+                        key,
+                    },
+                    RepositoryPolicy {
+                        url: "s3://bucket/a".to_owned(),
+                        place: StorePlace {
+                            endpoint: Some("http://host:1/a".to_owned()),
+                            region: region.clone(),
+                            account: None,
+                        },
+                        key: None,
+                    },
+                    RepositoryPolicy {
+                        url: "az://container/a".to_owned(),
+                        place: StorePlace { account: region, ..StorePlace::default() },
+                        key: None,
+                    },
+                ],
             };
             let text = render(&policy);
             prop_assert_eq!(Policy::parse(&text), Ok(policy), "{}", text);

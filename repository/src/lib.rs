@@ -17,6 +17,7 @@ pub mod mark;
 pub mod pack;
 pub mod point;
 pub mod record;
+pub mod replicate;
 mod repository;
 pub mod session;
 pub mod snapshot;

@@ -90,10 +90,10 @@ fn problems_of(package: &Package, members: &[&str]) -> Vec<String> {
     problems
 }
 
-/// Tests may use `testkit`, and their own crate's layer; nothing higher.
+/// Tests may use `testkit`, the real servers of `stack`, and their own crate's layer; nothing higher.
 fn edge_problem(layer: &Layer, used: &str, is_dev: bool) -> Option<String> {
     let name = layer.name;
-    let test_help = used == "testkit" || used == name;
+    let test_help = used == "testkit" || used == "stack" || used == name;
     if layer.may_use.contains(&used) || (is_dev && test_help) {
         None
     } else if TESTS_ONLY.contains(&used) {
@@ -128,6 +128,8 @@ mod tests {
             ("systems", "testkit", false, false),
             ("repository", "chaos-tests", true, false),
             ("cli", "systems", false, false),
+            ("cli", "stack", false, false),
+            ("cli", "stack", true, true),
             ("model", "testkit", true, true),
             ("policies", "repository", true, false),
         ];

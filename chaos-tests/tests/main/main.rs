@@ -8,4 +8,6 @@ mod files;
 mod golden;
 mod interruptions;
 mod naive;
+mod replicating;
 mod restoring;
+mod servers;

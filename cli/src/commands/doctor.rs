@@ -8,7 +8,7 @@ use model::{Error, ErrorKind, Result, Timestamp};
 use policies::{show_bytes, show_duration};
 use repository::Repository;
 use repository::crypto::{KeyRole, Unlock};
-use repository::store::{Attach, Store};
+use repository::store::{Attach, Store, StoreKind};
 use serde_json::json;
 
 use crate::exit::Exit;
@@ -109,6 +109,9 @@ impl Args {
     }
 
     async fn check_store(&self, store: &Store, checks: &mut Checks, run: &Run) {
+        if let Some((verdict, detail)) = judge_kind(store.kind()) {
+            checks.add("store", verdict, detail);
+        }
         if self.read_only {
             checks.add("store", Verdict::Good, format!("{} is there; not tried out", store.name()));
             return;
@@ -207,6 +210,21 @@ fn check_cache(settings: &Settings, checks: &mut Checks, run: &Run) {
         // It only makes things faster.
         Err(error) => {
             checks.add("cache", Verdict::Doubtful, format!("{}: {error}", folder.display()));
+        }
+    }
+}
+
+/// Says what is known of a kind of store; nothing where there is nothing to doubt.
+fn judge_kind(kind: StoreKind) -> Option<(Verdict, String)> {
+    match kind.tried_against() {
+        Some(server) if kind.is_remote() => {
+            Some((Verdict::Good, format!("{} was proven against {server}", kind.name())))
+        }
+        Some(_) => None,
+        None => {
+            let why = "there was no such server to try it against: restore something from it before \
+                you rely on it";
+            Some((Verdict::Doubtful, format!("{} is unproven: {why}", kind.name())))
         }
     }
 }
@@ -325,6 +343,15 @@ mod tests {
         assert_eq!(judge_clocks(at(100), at(162), at(101)).0, Verdict::Bad);
         // A slow answer is not a wrong clock.
         assert_eq!(judge_clocks(at(100), at(350), at(400)).0, Verdict::Good);
+    }
+
+    #[test]
+    fn a_store_that_nobody_tried_is_unproven() {
+        assert_eq!(judge_kind(StoreKind::Directory), None);
+        let (verdict, detail) = judge_kind(StoreKind::S3).expect("S3");
+        assert_eq!((verdict, &*detail), (Verdict::Good, "S3 was proven against versitygw 1.8.0"));
+        let (verdict, detail) = judge_kind(StoreKind::Google).expect("GCS");
+        assert!(verdict == Verdict::Doubtful && detail.contains("is unproven"), "{detail}");
     }
 
     #[test]

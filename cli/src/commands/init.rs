@@ -73,7 +73,11 @@ impl Args {
         }
         let repository = created?;
         let mut policy = policy;
-        policy.repositories = vec![RepositoryPolicy { url: url.clone(), key: key.source.clone() }];
+        policy.repositories = vec![RepositoryPolicy {
+            url: url.clone(),
+            place: app::repositories::place(&settings),
+            key: key.source.clone(),
+        }];
         let is_new = write_new(&policy_path, &render(&policy))?;
         let shown =
             Shown { url: &url, policy_path: &policy_path, is_new, key: &key, policy: &policy };

@@ -20,6 +20,7 @@ pub mod recover;
 pub mod repo;
 pub mod restore;
 pub mod stack;
+pub mod sync;
 pub mod verify;
 
 use std::io::{self, Write as _};

@@ -5,7 +5,7 @@ use operations::usage::{Usage, usage};
 use policies::show_bytes;
 use serde_json::json;
 
-use super::gc;
+use super::{gc, sync};
 use crate::exit::Exit;
 use crate::run::Run;
 use crate::table::{count, counted, lay_out};
@@ -23,6 +23,8 @@ enum Action {
     Usage,
     /// Free what nothing needs any more
     Gc(gc::Args),
+    /// Copy it to another store, or both ways; needs no key
+    Sync(sync::Args),
 }
 
 impl Args {
@@ -34,6 +36,7 @@ impl Args {
         match &self.action {
             Action::Usage => Self::usage(run).await,
             Action::Gc(args) => Box::pin(args.run(run)).await,
+            Action::Sync(args) => Box::pin(args.run(run)).await,
         }
     }
 

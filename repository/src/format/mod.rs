@@ -8,6 +8,7 @@ mod plain;
 
 pub use certificate::Certificate;
 pub use descriptor::Descriptor;
+pub(crate) use plain::is_intact as is_plain_intact;
 
 use model::{Error, ErrorKind, Result};
 

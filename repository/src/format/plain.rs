@@ -19,6 +19,12 @@ pub(crate) fn encode(object_type: ObjectType, body: &impl Message) -> Vec<u8> {
     object
 }
 
+/// Says whether the checksum of an object holds.
+pub(crate) fn is_intact(object: &[u8]) -> bool {
+    let parts = object.split_last_chunk::<CHECKSUM_BYTES>();
+    parts.is_some_and(|(content, checksum)| blake3::hash(content) == *checksum)
+}
+
 /// Decodes an object that was found at a path.
 ///
 /// # Errors

@@ -12,6 +12,7 @@ use model::{Context, Error, ErrorKind, Result};
 use super::outcome::Outcome;
 use super::{Stage, from_gc_path, gc_path, open_set, seal_set};
 use crate::Repository;
+use crate::store::Store;
 use crate::types::{Number, PackName};
 
 /// The objects that are there, by generation.
@@ -73,6 +74,29 @@ impl Generations {
         }
         paths
     }
+}
+
+/// What collectors are about in a store, as far as names tell, for those who have no key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Activity {
+    /// The newest generation of which it is decided what is deleted. Nothing else is.
+    pub(crate) decided: Option<Number>,
+    /// Whether a generation is open.
+    pub(crate) is_open: bool,
+}
+
+/// Looks at what collectors are about.
+///
+/// # Errors
+/// Those of the store.
+pub(crate) async fn activity(store: &Store) -> Result<Activity> {
+    let listed = store.list("gc").await?;
+    let generations = Generations::of_paths(listed.iter().map(|listed| listed.path.as_str()));
+    let is_decided =
+        |stages: &Vec<Stage>| stages.contains(&Stage::Outcome) || stages.contains(&Stage::Done);
+    let decided = generations.0.iter().rev().find(|(_, stages)| is_decided(stages));
+    let decided = decided.map(|(number, _)| *number);
+    Ok(Activity { decided, is_open: !generations.open().is_empty() })
 }
 
 /// Step `condemn`: announces which packs may go, unless somebody has done so before; returns what

@@ -33,6 +33,8 @@ pub use collect::{GcOptions, collect};
 pub(crate) use outcome::Outcome;
 pub use report::{Amount, Gone, Leftovers, Report};
 
+pub(crate) use generation::{Activity, activity};
+
 use generation::Generations;
 
 /// The revision of the encoding of sets of packs.

@@ -366,9 +366,11 @@ impl LogReader {
             if number != self.next {
                 return Err(corrupt(&path(), format!("batch {number} stands for {}", self.next)));
             }
-            let is_linked = match self.previous {
-                None => (number <= 1) == batch.header.previous.is_none(),
-                previous => batch.header.previous == previous,
+            let is_linked = match (self.previous, batch.header.previous) {
+                // The first of a log, or of a run behind a gap that a trim made.
+                (None, None) => number == batch.header.run_first,
+                (None, Some(_)) => number > 1,
+                (previous, found) => found == previous,
             };
             if !is_linked {
                 return Err(corrupt(&path(), format!("batch {number} does not follow another")));

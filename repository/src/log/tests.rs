@@ -198,6 +198,32 @@ async fn contenders_find_each_other_out_and_a_repeated_append_is_one() {
 }
 
 #[tokio::test]
+async fn a_log_that_ends_before_its_trim_goes_on_behind_it() {
+    let (repository, context, _) = repository(&InMemory::new(), 14).await;
+    append(&repository, &context, &base(1), 0..20).await;
+    trim_log(&repository, &stream(), 15, &context).await.expect("trim");
+    // As in a copy that broke off.
+    for object in repository.store().list("log").await.expect("list").into_iter().take(17) {
+        repository.store().delete(&object.path).await.expect("delete");
+    }
+    let writer = async |base: &SessionId| {
+        let writer = repository.log_writer(&stream(), LogPayload::Raw, base, &context).await;
+        writer.expect("writer")
+    };
+    let mut same = writer(&base(1)).await;
+    assert_eq!(same.end().map(|end| end.number), Some(3));
+    let error = same.append(raw(3, "lost"), Vec::new()).await.expect_err("a gap in a run");
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    let mut other = writer(&base(2)).await;
+    for n in 14..16 {
+        assert_eq!(other.append(raw(n, body(n)), Vec::new()).await.expect("append"), n + 1);
+    }
+    assert_eq!(read(&repository, &base(2)).await.expect("read"), expected(&base(2), 14..16));
+    delete_trimmed(&repository, &stream(), &context).await.expect("delete");
+    assert_eq!(read(&repository, &base(2)).await.expect("read"), expected(&base(2), 14..16));
+}
+
+#[tokio::test]
 async fn what_is_trimmed_is_gone_and_the_rest_goes_on() {
     let (repository, context, _) = repository(&InMemory::new(), 4).await;
     append(&repository, &context, &base(1), 0..50).await;

@@ -17,6 +17,8 @@ pub struct LogWriter {
     payload: LogPayload,
     base: SessionId,
     tail: Option<Tail>,
+    /// What is before this number is trimmed.
+    trimmed: u64,
     context: Context,
 }
 
@@ -26,8 +28,8 @@ impl LogWriter {
     /// again, and is stored once.
     ///
     /// # Errors
-    /// `Conflict` where another writer appended meanwhile, or the snapshot that a run begins at was
-    /// forgotten; `Invalid` where the batch does not follow the
+    /// `Conflict` where another writer appended meanwhile, the snapshot that a run begins at was
+    /// forgotten, or batches of the run are missing, as in a copy that is not complete; `Invalid` where the batch does not follow the
     /// last one of its run, is of another payload or does not fit its contents; `Exhausted` where it is
     /// larger than [`LOG_BATCH_BYTES_MAX`]: take a new cut; those of the store.
     pub async fn append(&mut self, batch: Batch, contents: Vec<Vec<Bytes>>) -> Result<u64> {
@@ -37,8 +39,15 @@ impl LogWriter {
         if body.len() > LOG_BATCH_BYTES_MAX {
             return Err(self.error(ErrorKind::Exhausted, "the batch is larger than one may be"));
         }
-        let number = self.end().map_or(1, |end| end.number.saturating_add(1));
-        let run = self.tail.as_ref().filter(|tail| tail.end.base == self.base);
+        let next = self.end().map_or(1, |end| end.number.saturating_add(1));
+        // Nobody reads what stands before a trim.
+        let number = next.max(self.trimmed);
+        let before = self.tail.as_ref().filter(|_| number == next);
+        let run = before.filter(|tail| tail.end.base == self.base);
+        if number > next && self.end().is_some_and(|end| end.base == self.base) {
+            let what = "batches over that snapshot are missing: take a new cut";
+            return Err(self.error(ErrorKind::Conflict, what));
+        }
         let run_first = run.map_or(number, |tail| tail.run_first);
         let path = record::batch_path(&self.stream, number)?;
         let (store, keys) = (self.repository.store(), self.repository.keys());
@@ -53,7 +62,7 @@ impl LogWriter {
         }
         let header = Header {
             number,
-            previous: self.tail.as_ref().map(|tail| tail.hash),
+            previous: before.map(|tail| tail.hash),
             base: self.base.clone(),
             run_first,
             after: batch.after,
@@ -135,7 +144,7 @@ impl Repository {
     ) -> Result<LogWriter> {
         context.check("open log")?;
         self.check_writable()?;
-        let tail = self.log_tail(stream).await?;
+        let (tail, trimmed) = futures::try_join!(self.log_tail(stream), self.log_trim(stream))?;
         if let Some(Tail { end, run_first, .. }) = &tail {
             // Whoever appended it may have died before it said so.
             self.note_run(stream, *run_first, &end.base).await?;
@@ -146,6 +155,7 @@ impl Repository {
             payload,
             base: base.clone(),
             tail,
+            trimmed,
             context: context.clone(),
         })
     }

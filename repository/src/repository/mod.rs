@@ -186,8 +186,17 @@ impl Repository {
 
 /// Gets the descriptor and the hash that key slots are bound to.
 async fn get_descriptor(store: &Store) -> Result<(Descriptor, [u8; 32])> {
+    let object = get_descriptor_object(store).await?;
+    Ok((Descriptor::decode(&object)?, *blake3::hash(&object).as_bytes()))
+}
+
+/// Gets the descriptor's bytes.
+///
+/// # Errors
+/// `NotFound` where there is no repository; `Corrupt`, `Unavailable`, `Denied`.
+pub(crate) async fn get_descriptor_object(store: &Store) -> Result<Bytes> {
     let object = store.get_limited(DESCRIPTOR_PATH, DESCRIPTOR_BYTES_MAX).await;
-    let object = object.map_err(|error| match error.kind() {
+    object.map_err(|error| match error.kind() {
         ErrorKind::NotFound => Error::new(ErrorKind::NotFound, "open repository", store.name())
             .detail("there is no repository")
             .because(error),
@@ -195,8 +204,7 @@ async fn get_descriptor(store: &Store) -> Result<(Descriptor, [u8; 32])> {
             Error::new(ErrorKind::Corrupt, "open repository", store.name()).because(error)
         }
         _ => error,
-    })?;
-    Ok((Descriptor::decode(&object)?, *blake3::hash(&object).as_bytes()))
+    })
 }
 
 /// A key slot as found: its id and its bytes.

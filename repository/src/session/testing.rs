@@ -183,6 +183,11 @@ impl Fixture {
         Repository::open(attached, &self.unlock, options, &self.context).await.expect("open")
     }
 
+    /// Opens a copy of the repository in another store.
+    pub(crate) async fn open_copy(&self, store: Store) -> model::Result<Repository> {
+        Repository::open(store, &self.unlock, OpenOptions::default(), &self.context).await
+    }
+
     pub(crate) async fn begin(&self) -> Session {
         Session::begin(&self.repository, &stream("prod.etc"), options(), &self.context)
             .await

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{Context, Error, ErrorKind, Result};
-use object_store::aws::AmazonS3Builder;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::local::LocalFileSystem;
@@ -16,8 +16,8 @@ use object_store::prefix::PrefixStore;
 use object_store::{ClientOptions, ObjectStore, ObjectStoreScheme, RetryConfig};
 use url::Url;
 
-use super::Store;
-use super::errors::{io_kind, without_credentials};
+use super::errors::{io_kind, without_credentials, without_values};
+use super::{Store, StoreKind};
 
 /// A connection that answers nothing for so long is dead. Sending a pack counts as silence, so that
 /// this also bounds how slow a line may be.
@@ -54,41 +54,59 @@ impl Store {
         };
         let (scheme, path) =
             ObjectStoreScheme::parse(&parsed).map_err(|_| unsupported(url, parsed.scheme()))?;
-        let remote: Box<dyn ObjectStore> = match scheme {
+        let (kind, remote): (_, Box<dyn ObjectStore>) = match scheme {
             ObjectStoreScheme::Local => {
                 let directory = parsed.to_file_path().map_err(|()| {
                     invalid(url, Error::new(ErrorKind::Invalid, "read path of URL", ""))
                 })?;
                 return attach_directory(&directory, url, attach, context);
             }
-            ObjectStoreScheme::Memory => Box::new(InMemory::new()),
-            ObjectStoreScheme::AmazonS3 => remote!(AmazonS3Builder, url, options),
-            ObjectStoreScheme::MicrosoftAzure => remote!(MicrosoftAzureBuilder, url, options),
+            ObjectStoreScheme::Memory => (StoreKind::Memory, Box::new(InMemory::new())),
+            ObjectStoreScheme::AmazonS3 => {
+                // One object is deleted at a time. Its own request says whether that was refused; the one
+                // for many says that all went well, and hides in its body that it did not.
+                let builder = AmazonS3Builder::new()
+                    .with_config(AmazonS3ConfigKey::DisableBulkDelete, "true");
+                (StoreKind::S3, remote!(builder, url, options))
+            }
+            ObjectStoreScheme::MicrosoftAzure => {
+                (StoreKind::Azure, remote!(MicrosoftAzureBuilder::new(), url, options))
+            }
             ObjectStoreScheme::GoogleCloudStorage => {
-                remote!(GoogleCloudStorageBuilder, url, options)
+                (StoreKind::Google, remote!(GoogleCloudStorageBuilder::new(), url, options))
             }
             _ => return Err(unsupported(url, parsed.scheme())),
         };
         let whole = path == Path::default();
         let object_store: Arc<dyn ObjectStore> =
             if whole { remote.into() } else { Arc::new(PrefixStore::new(remote, path)) };
-        Ok(Self::new(object_store, url, context))
+        Ok(Self::of_kind(kind, object_store, url, (None, service(options)), context))
     }
 }
 
+/// Returns the settings that say at which service, and in whose account, a bucket of some name is.
+fn service(options: &BTreeMap<String, String>) -> Vec<String> {
+    let is_place = |name: &str| {
+        let name = name.to_ascii_uppercase();
+        ["ENDPOINT", "BASE_URL", "ACCOUNT_NAME"].iter().any(|word| name.contains(word))
+    };
+    let places = options.iter().filter(|(name, _)| is_place(name));
+    places.map(|(_, value)| value.trim_end_matches('/').to_owned()).collect()
+}
+
 macro_rules! remote {
-    ($builder:ty, $url:expr, $options:expr) => {{
-        let start = <$builder>::new()
-            .with_url($url)
-            .with_client_options(client_options())
-            .with_retry(no_retries());
+    ($builder:expr, $url:expr, $options:expr) => {{
+        let start =
+            $builder.with_url($url).with_client_options(client_options()).with_retry(no_retries());
         let builder = $options.iter().fold(start, |builder, (name, value)| {
             match name.to_ascii_lowercase().parse() {
                 Ok(key) => builder.with_config(key, value),
                 Err(_) => builder,
             }
         });
-        Box::new(builder.build().map_err(|error| invalid($url, error))?)
+        let built = builder.build();
+        let shown = |error: object_store::Error| without_values(&error.to_string(), $options);
+        Box::new(built.map_err(|error| refused($url, &shown(error)))?)
     }};
 }
 use remote;
@@ -124,7 +142,8 @@ fn attach_directory(
     let local = LocalFileSystem::new_with_prefix(&root)
         .map_err(|error| invalid(name, error))?
         .with_fsync(true);
-    Ok(Store::with_root(Arc::new(local), name, Some(root), context))
+    let place = (Some(root), Vec::new());
+    Ok(Store::of_kind(StoreKind::Directory, Arc::new(local), name, place, context))
 }
 
 /// Makes a directory and whatever leads to it, so that all of it survives a power cut.
@@ -139,12 +158,88 @@ fn create_directory(directory: &FilePath) -> std::io::Result<()> {
 }
 
 fn invalid(url: &str, error: impl std::error::Error) -> Error {
+    refused(url, &error.to_string())
+}
+
+fn refused(url: &str, why: &str) -> Error {
     Error::new(ErrorKind::Invalid, "attach repository", without_credentials(url))
-        .because(without_credentials(&error.to_string()))
+        .because(without_credentials(why))
 }
 
 fn unsupported(url: &str, scheme: &str) -> Error {
     Error::new(ErrorKind::Unsupported, "attach repository", without_credentials(url)).detail(
         format!("a store of kind {scheme:?} is not known; use a path, s3://, az:// or gs://"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attach(url: &str, options: &[(&str, &str)]) -> Result<Store> {
+        let (context, _) = testkit::context(1);
+        let options = options.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        Store::attach(url, &options.collect(), Attach::Existing, &context)
+    }
+
+    #[test]
+    fn a_url_says_what_kind_of_store_it_is() {
+        let azure = ("AZURE_STORAGE_ACCOUNT_NAME", "account");
+        for (url, options, kind) in [
+            ("memory:///", None, StoreKind::Memory),
+            ("s3://bucket/a/prefix", None, StoreKind::S3),
+            ("az://container/prefix", Some(azure), StoreKind::Azure),
+            ("gs://bucket", None, StoreKind::Google),
+        ] {
+            let store = attach(url, options.as_slice()).expect(url);
+            assert_eq!((store.kind(), store.name()), (kind, url));
+        }
+        let folder = tempfile::tempdir().expect("folder");
+        let store = attach(&folder.path().to_string_lossy(), &[]).expect("directory");
+        assert_eq!(store.kind(), StoreKind::Directory);
+        let unknown = attach("ftp://host/a", &[]).expect_err("ftp");
+        assert_eq!(unknown.kind(), ErrorKind::Unsupported);
+    }
+
+    #[test]
+    fn one_name_at_two_services_is_two_places() {
+        let here = ("AWS_ENDPOINT", "https://here");
+        let keys = [("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b")];
+        let [store, same, elsewhere, usual] = [
+            attach("s3://bucket/a", &[here, keys[0], keys[1]]),
+            attach("s3://bucket/a/", &[("AWS_ENDPOINT", "https://here/")]),
+            attach("s3://bucket/a", &[("AWS_ENDPOINT", "https://there")]),
+            attach("s3://bucket/a", &[]),
+        ]
+        .map(|store| store.expect("attach"));
+        assert!(store.is_same_place(&same));
+        assert!(!store.is_same_place(&elsewhere));
+        assert!(!store.is_same_place(&usual));
+        assert!(!store.is_same_place(&attach("s3://bucket/b", &[here]).expect("attach")));
+        let folder = tempfile::tempdir().expect("folder");
+        let [one, other] = ["", "/."].map(|end| {
+            attach(&format!("{}{end}", folder.path().display()), &[]).expect("directory")
+        });
+        assert!(one.is_same_place(&other));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_without_its_secrets() {
+        let no_account = attach("az://container/a", &[]).expect_err("no account");
+        assert_eq!(no_account.kind(), ErrorKind::Invalid);
+        for (name, value) in [
+            ("AZURE_STORAGE_ACCOUNT_KEY", "*not base64, secret*"),
+            ("AZURE_STORAGE_SAS_TOKEN", "se=secret%zz%&&=;"),
+        ] {
+            let account = ("AZURE_STORAGE_ACCOUNT_NAME", "account");
+            if let Err(error) = attach("az://container/a", &[account, (name, value)]) {
+                assert_eq!(error.kind(), ErrorKind::Invalid);
+                let chain = error.chain();
+                assert!(!chain.contains("secret"), "{chain}");
+            }
+        }
+        let key = ("GOOGLE_SERVICE_ACCOUNT_KEY", "{\"private_key\": \"secret\"");
+        let chain = attach("gs://bucket/a", &[key]).expect_err("no key").chain();
+        assert!(!chain.contains("secret"), "{chain}");
+    }
 }

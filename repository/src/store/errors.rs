@@ -1,5 +1,6 @@
 //! The one place where a store's errors become ours.
 
+use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::io;
 
@@ -29,8 +30,37 @@ fn kind(error: &object_store::Error) -> ErrorKind {
         E::NotSupported { .. } | E::NotImplemented { .. } => ErrorKind::Unsupported,
         E::InvalidPath { .. } | E::UnknownConfigurationKey { .. } => ErrorKind::Invalid,
         E::JoinError { .. } => ErrorKind::Internal,
-        other => find_io_error(other).map_or(ErrorKind::Unavailable, io_kind),
+        E::Generic { .. } if is_refused_in_batch(error) => ErrorKind::Denied,
+        other => match find_io_error(other) {
+            Some(io) => io_kind(io),
+            None => status_kind(&other.to_string()).unwrap_or(ErrorKind::Unavailable),
+        },
     }
+}
+
+/// What an answer's status means that would be the same the next time. The status is known by its text alone.
+fn status_kind(text: &str) -> Option<ErrorKind> {
+    if text.contains("Received redirect without LOCATION") {
+        // Another region's bucket.
+        return Some(ErrorKind::Invalid);
+    }
+    let (_, status) = text.split_once("Server returned non-2xx status code: ")?;
+    match status.get(..3)? {
+        // S3's word for a body that came too slowly.
+        "400" if status.contains("RequestTimeout") => None,
+        "400" => Some(ErrorKind::Invalid),
+        // Of listings it is not told apart otherwise.
+        "401" | "403" => Some(ErrorKind::Denied),
+        "404" => Some(ErrorKind::NotFound),
+        "405" | "501" => Some(ErrorKind::Unsupported),
+        _ => None,
+    }
+}
+
+/// Azure deletes by requests for many objects only, whose answers say in their text what was refused.
+fn is_refused_in_batch(error: &object_store::Error) -> bool {
+    let text = error.to_string();
+    text.ends_with("(code: 403)") || text.ends_with("(code: AccessDenied)")
 }
 
 /// What a local disk's error means.
@@ -91,9 +121,61 @@ pub(super) fn without_credentials(text: &str) -> String {
     clean
 }
 
+/// Names of settings whose values are nobody's business.
+const SECRET_WORDS: [&str; 5] = ["KEY", "SECRET", "TOKEN", "SAS", "PASSWORD"];
+
+/// Removes the values of all settings that may be secret from a text.
+pub(super) fn without_values(text: &str, options: &BTreeMap<String, String>) -> String {
+    let is_secret = |name: &str| {
+        let name = name.to_ascii_uppercase();
+        SECRET_WORDS.iter().any(|word| name.contains(word))
+    };
+    let secrets = options.iter().filter(|(name, value)| is_secret(name) && !value.is_empty());
+    secrets.fold(text.to_owned(), |text, (_, value)| text.replace(value.as_str(), "…"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_of_secret_settings_are_left_out() {
+        let options = [("AWS_SECRET_ACCESS_KEY", "abc"), ("AWS_REGION", "r"), ("AWS_TOKEN", "")];
+        let options = options.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let text = without_values("abc is no key in r", &options.into());
+        assert_eq!(text, "… is no key in r");
+    }
+
+    #[test]
+    fn what_would_be_refused_again_is_not_unavailable() {
+        for (status, kind) in [
+            ("400 Bad Request: <Code>ExpiredToken</Code>", ErrorKind::Invalid),
+            ("400 Bad Request: <Code>RequestTimeout</Code>", ErrorKind::Unavailable),
+            ("403 Forbidden: <Code>SignatureDoesNotMatch</Code>", ErrorKind::Denied),
+            ("404 Not Found: <Code>NoSuchBucket</Code>", ErrorKind::NotFound),
+            ("501 Not Implemented: ", ErrorKind::Unsupported),
+            ("503 Service Unavailable: SlowDown", ErrorKind::Unavailable),
+            ("416 Range Not Satisfiable: ", ErrorKind::Unavailable),
+        ] {
+            let text = format!(
+                "Error performing PUT in 3ms - Server returned non-2xx status code: {status}"
+            );
+            let error = object_store::Error::Generic { store: "S3", source: text.into() };
+            assert_eq!(convert("create object", "a", error).kind(), kind, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_delete_that_is_refused_in_a_batch_is_denied() {
+        for (text, kind) in [
+            ("Bulk delete request failed for key a: no (code: 403)", ErrorKind::Denied),
+            ("DeleteObjects request failed for key a: no (code: AccessDenied)", ErrorKind::Denied),
+            ("Bulk delete request failed for key a: busy (code: 503)", ErrorKind::Unavailable),
+        ] {
+            let error = object_store::Error::Generic { store: "some", source: text.into() };
+            assert_eq!(convert("delete object", "a", error).kind(), kind, "{text}");
+        }
+    }
 
     #[test]
     fn credentials_are_left_out_of_every_text() {

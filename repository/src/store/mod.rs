@@ -7,6 +7,7 @@
 
 mod attach;
 mod errors;
+mod kind;
 mod probe;
 mod retry;
 mod stats;
@@ -26,6 +27,7 @@ use object_store::{
 };
 
 pub use attach::Attach;
+pub use kind::StoreKind;
 pub use stats::StoreStats;
 pub use sweep::Swept;
 
@@ -50,8 +52,11 @@ struct Inner {
     object_store: Arc<dyn ObjectStore>,
     /// For people: the URL without credentials.
     name: String,
+    kind: StoreKind,
     /// Where a local store keeps its files.
     local_root: Option<PathBuf>,
+    /// What besides its name tells a remote store from others: addresses of services, accounts.
+    service: Vec<String>,
     context: Context,
     counters: Counters,
 }
@@ -79,30 +84,31 @@ pub struct Listed {
 /// One level of a store's tree, each part in order of names.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Listing {
-    /// Whole paths of what lies further down, without a slash at the end. A local disk may list a
-    /// directory in which nothing is left.
+    /// Whole paths of what lies further down, without a final slash; a local disk's may be empty.
     pub directories: Vec<String>,
     /// Objects of this level, with whole paths.
     pub objects: Vec<Listed>,
 }
 
 impl Store {
-    /// Takes over a store. `name` is what errors call it and holds no credential; `context` gives the
-    /// clock that delays between tries are measured with and the token that ends them.
+    /// Takes over a store. `name`, without credentials, is for errors; `context` ends its waits.
     pub fn new(object_store: Arc<dyn ObjectStore>, name: &str, context: &Context) -> Self {
-        Self::with_root(object_store, name, None, context)
+        Self::of_kind(StoreKind::Given, object_store, name, (None, Vec::new()), context)
     }
 
-    fn with_root(
+    fn of_kind(
+        kind: StoreKind,
         object_store: Arc<dyn ObjectStore>,
         name: &str,
-        local_root: Option<PathBuf>,
+        (local_root, service): (Option<PathBuf>, Vec<String>),
         context: &Context,
     ) -> Self {
         Self(Arc::new(Inner {
             object_store,
             name: errors::without_credentials(name),
+            kind,
             local_root,
+            service,
             context: context.clone(),
             counters: Counters::default(),
         }))

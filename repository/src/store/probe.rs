@@ -5,48 +5,89 @@ use futures::future::join_all;
 use model::{Error, ErrorKind, Result};
 use object_store::{ObjectStore as _, PutMode, PutPayload};
 
+use super::Store;
 use super::errors::{convert, is_already_there};
-use super::{Created, Store};
+
+const IGNORES_CONDITIONS: &str = "a create replaced an object: the store ignores the condition of a create \
+    (`If-None-Match: *`), so that one writer would destroy what another has stored; use another store";
+const NO_BUCKET: &str =
+    "there is no such bucket or container, or this account may not see it: create it first";
 
 /// How many creates race for one name.
 const RACERS: usize = 16;
+/// How many names they race for where a network is between: chance may hide a race once.
+const ROUNDS_REMOTE: u32 = 3;
+
+/// What came of a race.
+#[derive(Debug, Default)]
+struct Race {
+    /// Who was told to have won.
+    winners: Vec<usize>,
+    /// Why somebody does not know.
+    unclear: Option<Error>,
+}
 
 impl Store {
     /// Checks that the store keeps what the engine is built on: of many creates of one object exactly
-    /// one wins; what was created is read and listed at once. Takes four round trips and leaves nothing
-    /// behind where the credentials may delete.
+    /// one wins; what was created is read and listed at once. Takes four round trips, on remote stores
+    /// thrice, and leaves nothing behind where the credentials may delete.
     ///
     /// # Errors
-    /// `Unsupported` where it does not, saying what it lacks; else as [`Store::create`].
+    /// `Unsupported` where it does not, saying what it lacks; `NotFound` where there is no bucket or
+    /// container; else as [`Store::create`].
     pub async fn probe(&self) -> Result<()> {
         self.probe_links().await?;
-        let name = self.random_name();
-        let path = format!("probe/{name}");
-        let winners = self.race(&path).await?;
-        let found = self.get(&path).await.map_err(|error| match error.kind() {
-            ErrorKind::NotFound => self.lacks("an object is not there after its create"),
-            _ => error,
-        })?;
-        let is_listed = self.list("probe").await?.iter().any(|listed| listed.path == path);
-        let again = self.create(&path, found.clone()).await;
-        self.forget_probe(&path).await?;
-        match winners[..] {
-            [] => return Err(self.lacks("no create succeeded, yet the object is there")),
-            [winner] if found == content(winner) => {}
-            [_] => return Err(self.lacks("a create that failed replaced the object")),
-            _ => return Err(self.lacks("several creates of one object succeeded")),
+        let mut tries = self.tries();
+        let mut rounds = if self.kind().is_remote() { ROUNDS_REMOTE } else { 1 };
+        while rounds > 0 {
+            match self.probe_once().await {
+                Ok(()) => rounds -= 1,
+                // Under another name: who won under this one will never be known.
+                Err(error) => tries.pause(error).await?,
+            }
         }
-        if !is_listed {
+        Ok(())
+    }
+
+    async fn probe_once(&self) -> Result<()> {
+        let path = format!("probe/{}", self.random_name());
+        let judged = self.judge(&path).await;
+        let forgotten = self.forget_probe(&path).await;
+        judged.and(forgotten)
+    }
+
+    async fn judge(&self, path: &str) -> Result<()> {
+        let Race { winners, unclear } = self.race(path).await?;
+        let found = match self.get(path).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            found => Some(found?),
+        };
+        match (&winners[..], found.as_ref(), unclear) {
+            // Lost answers, and conflicts of stores that let nobody win of those that meet.
+            ([], _, Some(error)) => return Err(error),
+            ([], None, None) => return Err(self.nobody_won()),
+            ([], Some(_), None) => {
+                return Err(self.lacks("no create succeeded, yet the object is there"));
+            }
+            (_, None, _) => return Err(self.lacks("an object is not there after its create")),
+            ([winner], Some(found), _) if *found == content(*winner) => {}
+            ([_], Some(_), _) => {
+                return Err(self.lacks("a create that failed replaced the object"));
+            }
+            (several, Some(_), _) => return Err(self.lacks_one_winner(several.len())),
+        }
+        if !self.list("probe").await?.iter().any(|listed| listed.path == path) {
             return Err(self.lacks("an object is not listed after its create"));
         }
-        match again? {
-            Created::Same => Ok(()),
-            Created::New => Err(self.lacks("a create replaced an object")),
+        match self.create(path, content(RACERS)).await {
+            Err(error) if error.kind() == ErrorKind::Conflict => Ok(()),
+            Err(error) => Err(error),
+            Ok(_) => Err(self.lacks(IGNORES_CONDITIONS)),
         }
     }
 
-    /// Lets creates of different bytes race and returns those that say they won.
-    async fn race(&self, path: &str) -> Result<Vec<usize>> {
+    /// Lets creates of different bytes race.
+    async fn race(&self, path: &str) -> Result<Race> {
         let location = self.location("probe store", path)?;
         let racers = join_all((0..RACERS).map(|racer| {
             let bytes = content(racer);
@@ -54,15 +95,37 @@ impl Store {
             let payload = PutPayload::from_bytes(bytes);
             self.0.object_store.put_opts(&location, payload, PutMode::Create.into())
         }));
-        let mut winners = Vec::new();
+        let mut race = Race::default();
         for (racer, outcome) in racers.await.into_iter().enumerate() {
             match outcome {
-                Ok(_) => winners.push(racer),
+                Ok(_) => race.winners.push(racer),
                 Err(error) if is_already_there(&error) => {}
-                Err(error) => return Err(convert("probe store", self.name(), error)),
+                Err(error) => {
+                    let error = convert("probe store", self.name(), error);
+                    match error.kind() {
+                        ErrorKind::Unavailable => race.unclear = Some(error),
+                        ErrorKind::NotFound => return Err(error.detail(NO_BUCKET)),
+                        _ => return Err(error),
+                    }
+                }
             }
         }
-        Ok(winners)
+        Ok(race)
+    }
+
+    fn lacks_one_winner(&self, winners: usize) -> Error {
+        if winners == RACERS {
+            return self.lacks(IGNORES_CONDITIONS);
+        }
+        self.lacks(&format!(
+            "{winners} of {RACERS} creates of one object at the same time succeeded: the store keeps the \
+             condition of a create (`If-None-Match: *`) only while nobody else writes; use another store"
+        ))
+    }
+
+    fn nobody_won(&self) -> Error {
+        Error::new(ErrorKind::Unavailable, "probe store", self.name())
+            .detail("every create met another and was refused")
     }
 
     /// A local create needs hard links, which FAT, exFAT and some network shares do not have.
@@ -103,3 +166,6 @@ impl Store {
 fn content(racer: usize) -> Bytes {
     Bytes::from(format!("probe {racer}"))
 }
+
+#[cfg(test)]
+mod tests;

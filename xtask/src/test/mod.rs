@@ -4,6 +4,7 @@
 mod areas;
 mod binaries;
 mod prerequisites;
+mod servers;
 mod steps;
 mod summary;
 

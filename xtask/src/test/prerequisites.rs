@@ -31,8 +31,9 @@ pub fn provide() -> Result<()> {
         "fetches: the crates of Cargo.lock that are not on this machine yet, by cargo; no more",
     );
     host::say(
-        "fetches, when a test needs it and it is not in the cache: versitygw (Go module; Go from PyPI where that of \
-         this machine is too old), azurite (npm), moto (PyPI) in place of versitygw where that cannot be had",
+        "fetches, before tests that need them and unless they are in the cache: versitygw (Go module; Go from PyPI \
+         where that of this machine is too old), azurite (npm), moto (PyPI) in place of versitygw where that cannot \
+         be had; for `--full` also s3s-fs (crate)",
     );
     host::run(
         host::cargo()?

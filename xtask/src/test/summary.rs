@@ -5,21 +5,25 @@ use std::time::Duration;
 use super::areas::AREAS;
 use super::steps::Outcome;
 
-/// How many passed and failed.
+/// How many passed and failed, and how many could not be run for want of a server.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 pub struct Counts {
     pub passed: u64,
     pub failed: u64,
+    pub not_run: u64,
 }
 
 impl Counts {
     /// One thing that passed.
-    pub const PASSED: Self = Self { passed: 1, failed: 0 };
+    pub const PASSED: Self = Self { passed: 1, failed: 0, not_run: 0 };
     /// One thing that failed.
-    pub const FAILED: Self = Self { passed: 0, failed: 1 };
+    pub const FAILED: Self = Self { passed: 0, failed: 1, not_run: 0 };
 
-    /// Adds the numbers of a line such as `test result: ok. 5 passed; 0 failed; 1 ignored; …`.
+    /// Adds the numbers of a line such as `test result: ok. 5 passed; 0 failed; 1 ignored; …`, and counts
+    /// lines such as `not run: a test: why`.
     pub fn add_line(&mut self, line: &str) {
+        // What the test framework was about to print stands before it.
+        self.not_run += u64::from(line.contains("not run: "));
         let Some(result) = line.trim_start().strip_prefix("test result: ") else { return };
         let (_, numbers) = result.split_once(". ").unwrap_or(("", result));
         for part in numbers.split(';') {
@@ -62,12 +66,15 @@ pub fn seconds(elapsed: Duration) -> String {
 }
 
 fn step_line(outcome: &Outcome) -> String {
-    let Counts { passed, failed } = outcome.counts;
-    let result = match outcome.skipped {
+    let Counts { passed, failed, not_run } = outcome.counts;
+    let mut result = match outcome.skipped {
         Some(why) => format!("skipped: {why}"),
         None if failed == 0 => format!("{passed} passed"),
         None => format!("{passed} passed, {failed} FAILED"),
     };
+    if not_run > 0 {
+        result.push_str(&format!(", of which {not_run} not run: why is said above"));
+    }
     format!("{:<34} {:>9}  {result}", outcome.name, seconds(outcome.elapsed))
 }
 
@@ -84,7 +91,8 @@ mod tests {
             "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out",
         );
         counts.add_line("test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured");
-        assert_eq!(counts, Counts { passed: 15, failed: 2 });
+        counts.add_line("test a::b ... not run: a::b: moto has no users");
+        assert_eq!(counts, Counts { passed: 15, failed: 2, not_run: 1 });
     }
 
     #[test]
@@ -93,7 +101,7 @@ mod tests {
             name: name.to_owned(),
             area,
             elapsed: Duration::from_secs(780),
-            counts: Counts { passed, failed },
+            counts: Counts { passed, failed, not_run: passed / 7 },
             skipped,
         };
         let outcomes = [
@@ -105,7 +113,7 @@ mod tests {
         assert_eq!(lines.last().unwrap(), "8 passed, 2 failed");
         let shown = lines.join("\n");
         assert!(shown.contains("skipped: not installed"), "{shown}");
-        assert!(shown.contains("7 passed, 2 FAILED"), "{shown}");
+        assert!(shown.contains("7 passed, 2 FAILED, of which 1 not run"), "{shown}");
         assert!(shown.contains("26.0     12  over its share"), "{shown}");
     }
 }

@@ -1,5 +1,7 @@
 //! The program as people run it: a real process over a temporary folder.
 
+mod stores;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
@@ -647,4 +649,77 @@ fn a_stack_is_started_looked_at_and_stopped() {
     fs::write(scene.path("ends.toml"), STACK.replace("exec sleep 1000", "exit 3")).expect("write");
     let failed = scene.json(1, &["stack", "up", "ends.toml"]);
     assert!(failed["error"]["causes"][0].as_str().expect("cause").contains("exit status: 3"));
+}
+
+#[test]
+fn a_copy_is_kept_up_without_a_key_and_takes_over() {
+    let scene = Scene::with_repository();
+    scene.ok(&["backup"]);
+    // Who copies has no key and no policy.
+    let key = fs::read(scene.path("lifeboat.key")).expect("key");
+    let policy = fs::read(scene.path("lifeboat.toml")).expect("policy");
+    fs::remove_file(scene.path("lifeboat.key")).expect("remove");
+    fs::remove_file(scene.path("lifeboat.toml")).expect("remove");
+    let sync = ["repo", "sync", "--from", "repository", "--to", "away/copy"];
+    let would = scene.json(0, &[&sync[..], &["--dry-run"]].concat());
+    let would = &would["directions"][0];
+    assert!(would["missing"]["objects"].as_u64() > Some(8), "{would}");
+    assert!(would["to"].as_str().is_some_and(|to| to.ends_with("away/copy")), "{would}");
+    assert!(would["lag"][0]["newest_there"].is_null(), "{would}");
+    assert!(!scene.path("away").exists(), "a dry run writes nothing");
+    let told = scene.ok(&[&sync[..], &["--limit", "1GiB/s"]].concat());
+    assert!(told.contains("copied ") && told.contains("prod: up to date"), "{told}");
+    let again = scene.json(0, &sync);
+    assert_eq!(again["directions"][0]["copied"]["objects"], 0, "{again}");
+    assert_eq!(again["directions"][0]["lag"][0]["behind_ms"], 0, "{again}");
+
+    // The first repository is lost: the copy goes on with the same key.
+    fs::write(scene.path("lifeboat.key"), key).expect("key");
+    fs::write(scene.path("lifeboat.toml"), policy).expect("policy");
+    fs::rename(scene.path("repository"), scene.path("lost")).expect("rename");
+    let copy = ["--repo", "away/copy", "--key-file", "lifeboat.key"];
+    let verified = scene.json(0, &[&["verify", "--deep"][..], &copy].concat());
+    assert_eq!(verified["is_sound"], true, "{verified}");
+    scene.ok(&[&["restore", "prod@latest", "--to", "back"][..], &copy].concat());
+    assert_eq!(tree(&scene.restored("back")), tree(&scene.data()));
+    fs::write(scene.data().join("new"), "new\n").expect("write");
+    scene.ok(&[&["backup"][..], &copy].concat());
+
+    // Found again, it is brought up to date from the copy.
+    fs::rename(scene.path("lost"), scene.path("repository")).expect("rename");
+    let both = scene.json(0, &[&sync[..], &["--both"]].concat());
+    assert_eq!(both["directions"][0]["copied"]["objects"], 0, "{both}");
+    assert!(both["directions"][1]["copied"]["objects"].as_u64() > Some(0), "{both}");
+    assert_eq!(scene.json(0, &["points"])["points"].as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn a_copy_goes_nowhere_else_and_leaves_out_what_is_damaged() {
+    let scene = Scene::with_repository();
+    scene.ok(&["backup"]);
+    let other = Scene::with_repository();
+    let away = other.path("repository").display().to_string();
+    let refused = scene.json(1, &["repo", "sync", "--to", &away]);
+    assert_eq!(refused["error"]["kind"], "conflict", "{refused}");
+    assert!(
+        refused["error"]["hint"].as_str().is_some_and(|hint| hint.contains("--to")),
+        "{refused}"
+    );
+    let refused = scene.json(2, &["repo", "sync", "--to", "repository"]);
+    assert_eq!(refused["error"]["kind"], "invalid", "{refused}");
+    scene.code(10, &["repo", "sync", "--from", "data", "--to", "copy"]);
+
+    let packs = tree(&scene.path("repository/pack"));
+    let pack = packs.keys().find(|path| path.components().count() == 2).expect("pack");
+    let path = scene.path("repository/pack").join(pack);
+    let mut bytes = fs::read(&path).expect("read");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("mode");
+    fs::write(&path, bytes).expect("write");
+    let report = scene.json(13, &["repo", "sync", "--to", "copy"]);
+    let problem = &report["directions"][0]["problems"][0];
+    assert_eq!(problem["fault"], "damaged_at_source", "{report}");
+    assert!(!scene.path("copy/pack").join(pack).exists());
+    assert!(scene.path("copy/point").exists(), "the rest goes on");
 }
