@@ -38,7 +38,12 @@ struct Held {
 impl MemoryTarget {
     /// Creates an empty target.
     pub fn new() -> Self {
-        let facts = TargetFacts { write_concurrency: 2, folds_case: false, folds_unicode: false };
+        let facts = TargetFacts {
+            write_concurrency: 2,
+            folds_case: false,
+            folds_unicode: false,
+            reads_back: false,
+        };
         Self { facts, held: Arc::default() }
     }
 
