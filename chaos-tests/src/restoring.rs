@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use model::{
-    Content, ContentReader, Context, Item, ItemBatches, Recheck, RestoreStep, Result, Target,
-    TargetFacts,
+    Content, ContentCheck, ContentReader, Context, Item, ItemBatches, Recheck, RestoreStep, Result,
+    Target, TargetFacts, Version,
 };
 
 /// In which part of a step.
@@ -111,6 +111,25 @@ impl<T: Target> Target for KillingTarget<T> {
         }
         strike(is_last);
         Ok(())
+    }
+
+    async fn apply_checked(
+        &self,
+        step: &RestoreStep,
+        content: Option<&mut dyn ContentReader>,
+        check: &mut dyn ContentCheck,
+        context: &Context,
+    ) -> Result<Option<Version>> {
+        let is_last = self.begin();
+        let applied = match content {
+            Some(content) if is_last && self.part == Part::Within => {
+                let mut reader = KillingReader { inner: content, has_given: false };
+                self.inner.apply_checked(step, Some(&mut reader), check, context).await?
+            }
+            content => self.inner.apply_checked(step, content, check, context).await?,
+        };
+        strike(is_last);
+        Ok(applied)
     }
 
     async fn finish(&self, context: &Context) -> Result<()> {

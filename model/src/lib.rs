@@ -45,4 +45,4 @@ pub use monitor::{Counter, Monitor, Phase};
 pub use position::{Epoch, Position};
 pub use replay::{BatchStream, Replay, Replayed};
 pub use system::{Host, LogPayload, System, SystemFacts};
-pub use target::{RestoreStep, Target, TargetFacts};
+pub use target::{ContentCheck, RestoreStep, Target, TargetFacts};

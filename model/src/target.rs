@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use async_trait::async_trait;
 
-use crate::{Content, ContentReader, Context, Item, ItemBatches, ItemKey, Result};
+use crate::{Content, ContentReader, Context, Item, ItemBatches, ItemKey, Result, Version};
 
 /// Unchanging facts about a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +15,20 @@ pub struct TargetFacts {
     pub folds_case: bool,
     /// Whether names are compared after Unicode normalisation there.
     pub folds_unicode: bool,
+    /// Whether [`Target::apply_checked`] reads content back.
+    pub reads_back: bool,
+}
+
+/// Compares content, which comes from first to last byte, with what it should be.
+pub trait ContentCheck: Send {
+    /// Takes the next bytes; says whether all was right so far.
+    fn take(&mut self, bytes: &[u8]) -> bool;
+
+    /// Takes so many zero bytes of a hole; says whether all was right so far.
+    fn take_zeros(&mut self, length_bytes: u64) -> bool;
+
+    /// Says whether all was right, and whole.
+    fn passes(&self) -> bool;
 }
 
 /// One step of a restore.
@@ -63,6 +77,22 @@ pub trait Target: Content + Debug {
         content: Option<&mut dyn ContentReader>,
         context: &Context,
     ) -> Result<()>;
+
+    /// Carries out one step as [`Target::apply`] does. Content is read back and given to `check` before it
+    /// has its name. Returns the version ([`Item::version`]) under which a survey finds what was read back,
+    /// unless somebody changes it; none where nothing was read back, or something else is what stands.
+    ///
+    /// # Errors
+    /// As [`Target::apply`]; `Corrupt` where the check does not pass: then nothing has changed.
+    async fn apply_checked(
+        &self,
+        step: &RestoreStep,
+        content: Option<&mut dyn ContentReader>,
+        _check: &mut dyn ContentCheck,
+        context: &Context,
+    ) -> Result<Option<Version>> {
+        self.apply(step, content, context).await.map(|()| None)
+    }
 
     /// Completes what has to come last (links, metadata of directories).
     async fn finish(&self, context: &Context) -> Result<()>;

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use model::{ContentReader, ExtentBody, Result};
+use model::{ContentCheck, ContentReader, ExtentBody, Item, Result};
 use repository::content::ChunkReader;
-use repository::crypto::DomainKeys;
+use repository::crypto::{ChunkHasher, DomainKeys};
 use repository::types::{ChunkId, StoredBody, StoredExtent};
 
 use super::entries::{Entry, EntryContent};
@@ -18,7 +18,9 @@ const ZEROS: &[u8] = &[0; 64 << 10];
 pub(crate) fn whole_reader(reader: &ChunkReader, entry: &Entry) -> Box<dyn ContentReader> {
     match &entry.content {
         EntryContent::Stored(extents) => reader.content(extents),
-        EntryContent::Logged(_) => Box::new(PartReader { parts: parts(entry).into() }),
+        EntryContent::Logged(_) => {
+            Box::new(PartReader { parts: parts(&entry.item, &entry.content).into() })
+        }
     }
 }
 
@@ -40,13 +42,13 @@ pub(crate) enum Part {
 }
 
 /// Takes an entry's content apart.
-pub(crate) fn parts(entry: &Entry) -> Vec<Part> {
-    match &entry.content {
+pub(crate) fn parts(item: &Item, content: &EntryContent) -> Vec<Part> {
+    match content {
         EntryContent::Stored(extents) => extents.iter().flat_map(stored_parts).collect(),
         EntryContent::Logged(contents) => {
             let mut rest = Bytes::from(contents.concat());
             let mut parts = Vec::new();
-            for extent in &entry.item.extents {
+            for extent in &item.extents {
                 if extent.body == ExtentBody::Hole {
                     parts.push(Part::Zeros(extent.length_bytes));
                     continue;
@@ -97,56 +99,33 @@ impl ContentReader for PartReader {
 /// Compares bytes that come piece by piece with what they should be.
 #[derive(Debug)]
 pub(crate) struct Checker {
+    keys: DomainKeys,
     parts: VecDeque<Part>,
-    /// The beginning of a chunk whose rest is still to come.
-    held: Vec<u8>,
+    /// The chunk whose beginning came.
+    begun: Option<Begun>,
     is_wrong: bool,
+}
+
+#[derive(Debug)]
+struct Begun {
+    hasher: ChunkHasher,
+    length_bytes: usize,
 }
 
 impl Checker {
     /// Begins a comparison with an entry's content.
-    pub(crate) fn new(entry: &Entry) -> Self {
-        Self { parts: parts(entry).into(), held: Vec::new(), is_wrong: false }
-    }
-
-    /// Takes the next bytes; says whether all were right so far.
-    pub(crate) fn push(&mut self, mut bytes: &[u8], keys: &DomainKeys) -> bool {
-        while !bytes.is_empty() && !self.is_wrong {
-            let Some(part) = self.parts.pop_front() else {
-                self.is_wrong = true;
-                break;
-            };
-            bytes = self.take(part, bytes, keys);
-        }
-        !self.is_wrong
-    }
-
-    /// Takes so many zero bytes; says whether all was right so far.
-    pub(crate) fn push_zeros(&mut self, mut left: u64, keys: &DomainKeys) -> bool {
-        while left > 0 && !self.is_wrong {
-            // Holes against holes need no bytes.
-            if let Some(Part::Zeros(length)) = self.parts.front_mut() {
-                let count = left.min(*length);
-                *length -= count;
-                left -= count;
-                if *length == 0 {
-                    self.parts.pop_front();
-                }
-                continue;
-            }
-            let count = usize::try_from(left).unwrap_or(usize::MAX).min(ZEROS.len());
-            self.push(ZEROS.get(..count).unwrap_or_default(), keys);
-            left -= count as u64;
-        }
-        !self.is_wrong
+    pub(crate) fn new(item: &Item, content: &EntryContent, keys: &DomainKeys) -> Self {
+        let parts = parts(item, content).into();
+        Self { keys: keys.clone(), parts, begun: None, is_wrong: false }
     }
 
     /// Compares bytes with the part at hand; returns those behind it.
-    fn take<'b>(&mut self, part: Part, bytes: &'b [u8], keys: &DomainKeys) -> &'b [u8] {
+    fn compare<'b>(&mut self, part: Part, bytes: &'b [u8]) -> &'b [u8] {
+        let begun_bytes = self.begun.as_ref().map_or(0, |begun| begun.length_bytes);
         let left = match &part {
             Part::Zeros(length) => usize::try_from(*length).unwrap_or(usize::MAX),
             Part::Bytes(expected) => expected.len(),
-            Part::Chunk(_, length) => (*length as usize).saturating_sub(self.held.len()),
+            Part::Chunk(_, length) => (*length as usize).saturating_sub(begun_bytes),
         };
         let (now, later) = bytes.split_at(left.min(bytes.len()));
         match part {
@@ -159,17 +138,22 @@ impl Checker {
                 self.is_wrong |= begin != now;
                 self.keep(Part::Bytes(expected), left > now.len());
             }
-            Part::Chunk(id, length) if left > now.len() => {
-                self.held.extend_from_slice(now);
-                self.parts.push_front(Part::Chunk(id, length));
+            Part::Chunk(id, _) if left == now.len() && self.begun.is_none() => {
+                self.is_wrong |= self.keys.chunk_id(now) != id;
             }
-            Part::Chunk(id, _) if self.held.is_empty() => {
-                self.is_wrong |= keys.chunk_id(now) != id;
-            }
-            Part::Chunk(id, _) => {
-                self.held.extend_from_slice(now);
-                self.is_wrong |= keys.chunk_id(&self.held) != id;
-                self.held.clear();
+            Part::Chunk(id, length) => {
+                let mut begun = self
+                    .begun
+                    .take()
+                    .unwrap_or_else(|| Begun { hasher: self.keys.chunk_hasher(), length_bytes: 0 });
+                begun.hasher.update(now);
+                begun.length_bytes += now.len();
+                if left > now.len() {
+                    self.begun = Some(begun);
+                    self.parts.push_front(Part::Chunk(id, length));
+                } else {
+                    self.is_wrong |= begun.hasher.finish() != id;
+                }
             }
         }
         later
@@ -180,14 +164,45 @@ impl Checker {
             self.parts.push_front(part);
         }
     }
+}
 
-    /// Says whether the bytes were right, and all that should come came.
-    pub(crate) fn finish(self) -> bool {
+impl ContentCheck for Checker {
+    fn take(&mut self, mut bytes: &[u8]) -> bool {
+        while !bytes.is_empty() && !self.is_wrong {
+            let Some(part) = self.parts.pop_front() else {
+                self.is_wrong = true;
+                break;
+            };
+            bytes = self.compare(part, bytes);
+        }
+        !self.is_wrong
+    }
+
+    fn take_zeros(&mut self, mut left: u64) -> bool {
+        while left > 0 && !self.is_wrong {
+            // Holes against holes need no bytes.
+            if let Some(Part::Zeros(length)) = self.parts.front_mut() {
+                let count = left.min(*length);
+                *length -= count;
+                left -= count;
+                if *length == 0 {
+                    self.parts.pop_front();
+                }
+                continue;
+            }
+            let count = usize::try_from(left).unwrap_or(usize::MAX).min(ZEROS.len());
+            self.take(ZEROS.get(..count).unwrap_or_default());
+            left -= count as u64;
+        }
+        !self.is_wrong
+    }
+
+    fn passes(&self) -> bool {
         let is_empty = |part: &Part| match part {
             Part::Zeros(length) => *length == 0,
             Part::Bytes(bytes) => bytes.is_empty(),
             Part::Chunk(_, length) => *length == 0,
         };
-        !self.is_wrong && self.held.is_empty() && self.parts.iter().all(is_empty)
+        !self.is_wrong && self.begun.is_none() && self.parts.iter().all(is_empty)
     }
 }

@@ -1,7 +1,7 @@
 //! What differs between two states of one system.
 
 use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
-use model::{Error, ErrorKind, ItemKey, Result};
+use model::{ContentCheck as _, Error, ErrorKind, ItemKey, Result};
 use repository::Repository;
 use repository::crypto::DomainKeys;
 use repository::tree;
@@ -170,16 +170,16 @@ fn is_same_content(old: &Entry, new: &Entry, keys: &DomainKeys) -> bool {
     if stored.item.content_bytes() != logged.item.content_bytes() {
         return false;
     }
-    let mut checker = Checker::new(stored);
-    for part in parts(logged) {
+    let mut checker = Checker::new(&stored.item, &stored.content, keys);
+    for part in parts(&logged.item, &logged.content) {
         let is_right = match part {
-            Part::Bytes(bytes) => checker.push(&bytes, keys),
-            Part::Zeros(length) => checker.push_zeros(length, keys),
+            Part::Bytes(bytes) => checker.take(&bytes),
+            Part::Zeros(length) => checker.take_zeros(length),
             Part::Chunk(..) => false,
         };
         if !is_right {
             return false;
         }
     }
-    checker.finish()
+    checker.passes()
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use futures::TryStreamExt as _;
-use model::{Attributes, ErrorKind, Extent, Item, ItemKey, ItemKind};
+use model::{Attributes, ContentCheck as _, ErrorKind, Extent, Item, ItemKey, ItemKind};
 use object_store::memory::InMemory;
 use proptest::prelude::*;
 use repository::Repository;
@@ -216,8 +216,8 @@ proptest! {
         let keys = domain();
         let (entry, content) = entry(&pieces, &keys);
         let passes = |content: &[u8]| {
-            let mut checker = Checker::new(&entry);
-            content.chunks(step).all(|piece| checker.push(piece, &keys)) && checker.finish()
+            let mut checker = Checker::new(&entry.item, &entry.content, &keys);
+            content.chunks(step).all(|piece| checker.take(piece)) && checker.passes()
         };
         prop_assert!(passes(&content));
         prop_assert!(!passes(&[&content[..], b"x"].concat()));
@@ -232,16 +232,16 @@ proptest! {
             content: EntryContent::Logged(vec![Bytes::from(content.clone())]),
             ..entry.clone()
         };
-        let mut checker = Checker::new(&logged);
+        let mut checker = Checker::new(&logged.item, &logged.content, &keys);
         for piece in content.chunks(step) {
             let is_zero = piece.iter().all(|byte| *byte == 0);
             let is_right = if is_zero {
-                checker.push_zeros(piece.len() as u64, &keys)
+                checker.take_zeros(piece.len() as u64)
             } else {
-                checker.push(piece, &keys)
+                checker.take(piece)
             };
             prop_assert!(is_right);
         }
-        prop_assert!(checker.finish());
+        prop_assert!(checker.passes());
     }
 }

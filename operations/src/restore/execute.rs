@@ -186,7 +186,7 @@ impl Run {
             counts.push(own.len());
             all.extend(own);
         }
-        let fetched = match self.job.reader.read_all(&all).await {
+        let fetched = match self.job.reader_for_writing().read_all(&all).await {
             Ok(fetched) => fetched,
             Err(error) if is_fatal(&error) => return Err(error),
             // Each item is read by itself, so that one that is damaged does not take others along.

@@ -2,12 +2,14 @@
 //!
 //! What is wanted (records of the state under their keys in the target) and what is there (the
 //! target's survey) are two sorted streams; [`plan`] says what becomes of each key, `merge` in which
-//! order, `execute` does it, and `verify` reads everything back and compares it with what was captured.
+//! order, `execute` does it, and `verify` compares what is there with what was captured: content that the
+//! target read back while it was written ([`proven`]) by its version, everything else by reading it.
 
 mod apply;
 mod execute;
 mod merge;
 pub mod plan;
+mod proven;
 mod report;
 mod survey;
 #[cfg(test)]
@@ -29,6 +31,7 @@ pub use plan::{Action, Existing, PlanSummary, RestoreRules};
 pub use report::{Difference, Failure, Mismatch, RestoreReport};
 
 use merge::Merged;
+use proven::Proven;
 use wanted::Wish;
 
 use crate::browse::as_path;
@@ -57,6 +60,9 @@ struct Job {
     target: Arc<dyn Target>,
     options: RestoreOptions,
     reader: ChunkReader,
+    /// For content that is compared with its names once it was read back.
+    plain_reader: ChunkReader,
+    proven: Proven,
     keys: DomainKeys,
     /// What targets do, they do on these.
     threads: Arc<Threads>,
@@ -89,7 +95,9 @@ impl Job {
             wish: Wish::new(system, &options.onto, &options.include)?,
             target: target.clone(),
             options: options.clone(),
+            plain_reader: reader.clone().without_check(),
             reader,
+            proven: Proven::new(memory_bytes / 8),
             keys,
             threads: Arc::new(Threads::start("restore", target.facts().write_concurrency)?),
             memory_bytes: share,

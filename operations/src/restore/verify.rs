@@ -117,7 +117,8 @@ async fn compare(job: &Job, unit: Unit) -> Result<Compared> {
         compared.items += u64::from(!entry.item.key.is_root());
         compared.bytes += entry.item.content_bytes();
         let key = entry.item.key.clone();
-        if !entry.item.kind.has_content() {
+        let is_proven = job.proven.holds(&key, found.version.as_ref());
+        if !entry.item.kind.has_content() || is_proven {
             continue;
         }
         match job.is_as_wanted(&entry, &found).await {

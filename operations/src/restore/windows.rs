@@ -10,9 +10,10 @@ use super::merge::Planned;
 use super::plan::Action;
 
 /// Contents up to this size are fetched together with their neighbours.
-const SMALL_BYTES_MAX: u64 = 4 << 20;
-/// A window is closed at this many bytes of content.
-pub(super) const WINDOW_BYTES: u64 = 8 << 20;
+const SMALL_BYTES_MAX: u64 = 2 << 20;
+/// A window is closed at this many bytes of content. Short ones are written while what was decoded is
+/// still near.
+pub(super) const WINDOW_BYTES: u64 = 2 << 20;
 /// A window is closed at this many steps, so that empty files are also worked on in parallel.
 const WINDOW_STEPS: usize = 512;
 
@@ -130,7 +131,7 @@ mod tests {
     fn a_window_holds_small_steps_and_a_large_one_waits_for_its_directory() {
         check("d 1 2 d x 3", "3+3");
         check("d 1 5000 d 5000 1", "1+1 L 1+0 L 0+1");
-        check("4000 4000 4000 1", "0+3 0+1");
+        check("1000 1000 1000 1", "0+3 0+1");
         check("5000", "L");
         check(&vec!["0"; 1000].join(" "), "0+512 0+488");
     }

@@ -29,6 +29,7 @@ pub struct ChunkReader {
     fetcher: Arc<Fetcher>,
     keys: DomainKeys,
     fallback: Option<Arc<dyn Locate>>,
+    is_checked: bool,
 }
 
 impl ChunkReader {
@@ -41,13 +42,20 @@ impl ChunkReader {
             buffers: Buffers::new(memory_bytes),
             threads: None,
         };
-        Self { fetcher: Arc::new(fetcher), keys: keys.clone(), fallback: None }
+        Self { fetcher: Arc::new(fetcher), keys: keys.clone(), fallback: None, is_checked: true }
     }
 
     /// Says where chunks are looked for whose hint is of no use.
     #[must_use]
     pub fn with_fallback(self, fallback: Arc<dyn Locate>) -> Self {
         Self { fallback: Some(fallback), ..self }
+    }
+
+    /// Does not compare chunks with their ids, for callers that do so themselves. What is damaged is found
+    /// all the same: blocks are sealed. What was stored under a wrong id is not.
+    #[must_use]
+    pub fn without_check(self) -> Self {
+        Self { is_checked: false, ..self }
     }
 
     /// Says whose threads decode. The caller does not wait on them for what is read.
@@ -103,9 +111,11 @@ impl ChunkReader {
             .collect();
         let blocks = Arc::new(self.fetcher.blocks(keys).await?);
         let works = batches(chunks).into_iter().map(|batch| {
-            let (blocks, keys, batch) = (Arc::clone(&blocks), self.keys.clone(), batch.to_vec());
+            let (blocks, batch) = (Arc::clone(&blocks), batch.to_vec());
+            let keys = self.is_checked.then(|| self.keys.clone());
             self.fetcher.work(move || {
-                batch.iter().map(|chunk| decode_chunk(&keys, &blocks, chunk)).collect::<Vec<_>>()
+                let decode = |chunk| decode_chunk(keys.as_ref(), &blocks, chunk);
+                batch.iter().map(decode).collect::<Vec<_>>()
             })
         });
         let read = futures::future::try_join_all(works).await?;
@@ -192,8 +202,8 @@ fn batches(mut chunks: &[StoredChunk]) -> Vec<&[StoredChunk]> {
     batches
 }
 
-/// Takes a chunk out of its block, decodes it where it is a delta, and compares it with its id.
-fn decode_chunk(keys: &DomainKeys, blocks: &Blocks, chunk: &StoredChunk) -> Result<Bytes> {
+/// Takes a chunk out of its block, decodes it where it is a delta, and with keys compares it with its id.
+fn decode_chunk(keys: Option<&DomainKeys>, blocks: &Blocks, chunk: &StoredChunk) -> Result<Bytes> {
     let (location, block) = find_block(blocks, chunk)?;
     let content = if chunk.bases.is_empty() {
         location.slice(block)
@@ -211,7 +221,7 @@ fn decode_chunk(keys: &DomainKeys, blocks: &Blocks, chunk: &StoredChunk) -> Resu
         is_sane.then(|| compress::decode_delta(&base, delta, length)).flatten().map(Bytes::from)
     };
     content
-        .filter(|content| keys.chunk_id(content) == chunk.id)
+        .filter(|content| keys.is_none_or(|keys| keys.chunk_id(content) == chunk.id))
         .ok_or_else(|| corrupt(chunk, "what lies in its place is something else"))
 }
 

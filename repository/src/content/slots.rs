@@ -94,15 +94,10 @@ impl Slots {
         Self((0..SHARDS).map(|_| Mutex::default()).collect())
     }
 
-    /// Returns the chunk's slot and whether it is new.
-    pub(super) fn slot(&self, id: &ChunkId) -> (Arc<Slot>, bool) {
-        let mut is_new = false;
-        let Some(mut shard) = self.shard(id) else { return (Arc::default(), true) };
-        let slot = shard.entry(*id).or_insert_with(|| {
-            is_new = true;
-            Arc::default()
-        });
-        (Arc::clone(slot), is_new)
+    /// Returns the chunk's slot.
+    pub(super) fn slot(&self, id: &ChunkId) -> Arc<Slot> {
+        self.shard(id)
+            .map_or_else(Arc::default, |mut shard| Arc::clone(shard.entry(*id).or_default()))
     }
 
     /// Forgets a chunk that the session knows. Who still holds its slot is told the place through it.
@@ -132,8 +127,8 @@ mod tests {
     fn a_slot_is_taken_once_and_free_again_when_that_failed() {
         let slots = Slots::new();
         let id = ChunkId([3; 32]);
-        let (slot, is_new) = slots.slot(&id);
-        assert!(is_new && !slots.slot(&id).1);
+        let slot = slots.slot(&id);
+        assert!(Arc::ptr_eq(&slot, &slots.slot(&id)));
         let taken = slot.try_take().expect("free");
         assert!(slot.try_take().is_none());
         drop(taken);
@@ -154,6 +149,6 @@ mod tests {
         assert_eq!(waiter.join().expect("no panic"), Some(id));
         assert!(slot.try_take().is_none() && slot.placed().is_some());
         slots.forget(&id);
-        assert!(slots.slot(&id).1, "a new slot");
+        assert!(!Arc::ptr_eq(&slot, &slots.slot(&id)), "a new slot");
     }
 }

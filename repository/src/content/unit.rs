@@ -188,12 +188,12 @@ impl Unit {
         previous: &Previous,
         offset: u64,
     ) -> Result<Stored> {
-        let (slot, is_new) = self.writer.slots().slot(&id);
+        let slot = self.writer.slots().slot(&id);
         if let Some(chunk) = slot.placed() {
             return Ok(Stored::Known(chunk));
         }
-        // Looked up after the slot was made: what was handed over meanwhile is found.
-        if is_new && let Some(chunk) = self.find(&id, bytes.len() as u32, previous) {
+        // Looked up after the slot was got, whoever made it: what was handed over before is found.
+        if let Some(chunk) = self.find(&id, bytes.len() as u32, previous) {
             slot.place(chunk.clone());
             self.writer.slots().forget(&id);
             return Ok(Stored::Known(chunk));

@@ -29,6 +29,25 @@ struct Keys {
     manifest: Sealer,
 }
 
+/// Names a chunk as [`DomainKeys::chunk_id`] does, piece by piece.
+#[derive(Debug)]
+pub struct ChunkHasher(Option<blake3::Hasher>);
+
+impl ChunkHasher {
+    /// Takes the next piece.
+    pub fn update(&mut self, piece: &[u8]) {
+        if let Some(hasher) = &mut self.0 {
+            hasher.update(piece);
+        }
+    }
+
+    /// Returns the name of what came.
+    pub fn finish(&self) -> ChunkId {
+        let hash = self.0.as_ref().map(blake3::Hasher::finalize);
+        ChunkId(hash.map_or([0; 32], |hash| *hash.as_bytes()))
+    }
+}
+
 impl DomainKeys {
     /// Derives a domain's keys. `identity` is the root of the first epoch: what names and cuts content
     /// stays when keys are rotated, else nothing stored before would ever be found again.
@@ -74,6 +93,12 @@ impl DomainKeys {
     pub fn chunk_id(&self, content: &[u8]) -> ChunkId {
         let Some(key) = &self.0.chunk_id else { return ChunkId([0; 32]) };
         ChunkId(*blake3::keyed_hash(key.expose(), content).as_bytes())
+    }
+
+    /// Begins to name a chunk whose content comes in pieces.
+    pub fn chunk_hasher(&self) -> ChunkHasher {
+        let key = self.0.chunk_id.as_ref();
+        ChunkHasher(key.map(|key| blake3::Hasher::new_keyed(key.expose())))
     }
 
     /// Names a tree node by its logical part.

@@ -16,7 +16,7 @@ mod shares;
 mod sign;
 mod slot;
 
-pub use domain::{DEFAULT_DOMAIN, DomainKeys};
+pub use domain::{ChunkHasher, DEFAULT_DOMAIN, DomainKeys};
 pub use key_file::KeyFile;
 pub use passphrase::{Passphrase, PassphraseCost};
 pub(crate) use recipient::Encapsulated;

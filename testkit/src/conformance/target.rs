@@ -1,15 +1,18 @@
 //! The check of targets.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use futures::StreamExt;
 use model::{
-    AttributeTag, Attributes, Context, Extent, ExtentBody, Item, ItemKey, ItemKind, RestoreStep,
-    Target,
+    AttributeTag, Attributes, ContentCheck, Context, ErrorKind, Extent, Item, ItemKey, ItemKind,
+    RestoreStep, Target,
 };
 
 use super::content::read_content;
 use super::{Baseline, Observed, ObservedItem, must};
 use crate::memory::BytesReader;
+use crate::scripted::data_of;
 
 /// Restores a baseline into an empty target, every step twice, and checks that what can be read back
 /// is what was put in; then replaces and deletes, every step twice; then tries names that lead
@@ -39,6 +42,11 @@ pub async fn check_target(
     let expected = run.replace_and_delete(source).await;
     must("finish", target.finish(context).await);
     run.assert_holds("a changed state", &expected).await;
+
+    if target.facts().reads_back {
+        let expected = run.replace_checked(expected).await;
+        run.assert_holds("a checked state", &expected).await;
+    }
 
     run.try_to_escape().await;
     assert_eq!(surroundings, outside(), "something outside the target has changed");
@@ -73,7 +81,7 @@ impl Run<'_> {
         let mut expected = source.state.clone();
         for (count, (key, observed)) in source.state.iter().rev().enumerate() {
             let is_leaf = !source.state.keys().any(|other| other != key && other.is_within(key));
-            if is_leaf && count % 2 == 1 && !has_further_names(source, key) {
+            if is_leaf && count % 2 == 1 && !has_further_names(&source.state, key) {
                 self.twice(&RestoreStep::Delete(key.clone()), &Bytes::new()).await;
                 expected.remove(key);
             } else if observed.item.kind == ItemKind::File {
@@ -86,6 +94,56 @@ impl Run<'_> {
         }
         for observed in expected.values().filter(|o| o.item.kind == ItemKind::Hardlink) {
             self.twice(&RestoreStep::Replace(observed.item.clone()), &Bytes::new()).await;
+        }
+        expected
+    }
+
+    /// Gives every file another content once more, first with a check that refuses it, then with one that
+    /// wants it; what the check was given has to be the content, and the survey has to find the version.
+    async fn replace_checked(&self, mut expected: Observed) -> Observed {
+        let files: Vec<_> = expected
+            .iter()
+            .filter(|(key, held)| {
+                held.item.kind == ItemKind::File && !has_further_names(&expected, key)
+            })
+            .map(|(key, held)| (key.clone(), held.item.clone()))
+            .collect();
+        let mut versions = Vec::new();
+        for (key, item) in files {
+            let content = Bytes::from([&[0; 5000][..], &key.as_bytes().repeat(3000)].concat());
+            let tail = content.len() as u64 - 5000;
+            let extents = vec![Extent::hole(5000), Extent::data(tail), Extent::hole(3)];
+            let content = Bytes::from([&content[..], &[0; 3]].concat());
+            let item = Item { extents, ..item };
+            let step = RestoreStep::Replace(item.clone());
+            for is_wanted in [false, true] {
+                let mut check = Recorded { content: Vec::new(), is_wanted };
+                let mut reader = BytesReader::new(data_of(&item, &content));
+                let applied = self
+                    .target
+                    .apply_checked(&step, Some(&mut reader), &mut check, self.context)
+                    .await;
+                assert!(check.content == content, "{key:?}: the check was given something else");
+                match applied {
+                    Ok(version) if is_wanted => versions.push((key.clone(), version)),
+                    Err(error) if !is_wanted && error.kind() == ErrorKind::Corrupt => {
+                        must("finish", self.target.finish(self.context).await);
+                        self.assert_holds("after a refusal", &expected).await;
+                    }
+                    other => panic!("{key:?}: wanted: {is_wanted}: {other:?}"),
+                }
+            }
+            expected.insert(key, ObservedItem { item, content });
+        }
+        must("finish", self.target.finish(self.context).await);
+        let mut survey = self.target.survey(self.context);
+        let mut found = BTreeMap::new();
+        while let Some(batch) = survey.next().await {
+            found.extend(must("survey", batch).into_iter().map(|item| (item.key, item.version)));
+        }
+        for (key, version) in versions {
+            assert!(version.is_some(), "{key:?}: nothing was read back");
+            assert_eq!(found.get(&key), Some(&version), "{key:?} has another version");
         }
         expected
     }
@@ -138,22 +196,31 @@ impl Run<'_> {
     }
 }
 
-fn has_further_names(source: &Baseline, key: &ItemKey) -> bool {
-    source.state.values().any(|observed| {
+/// A check that notes what it is given, and passes if so told.
+struct Recorded {
+    content: Vec<u8>,
+    is_wanted: bool,
+}
+
+impl ContentCheck for Recorded {
+    fn take(&mut self, bytes: &[u8]) -> bool {
+        self.content.extend_from_slice(bytes);
+        true
+    }
+
+    fn take_zeros(&mut self, length_bytes: u64) -> bool {
+        self.content.resize(self.content.len() + length_bytes as usize, 0);
+        true
+    }
+
+    fn passes(&self) -> bool {
+        self.is_wanted
+    }
+}
+
+fn has_further_names(state: &Observed, key: &ItemKey) -> bool {
+    state.values().any(|observed| {
         observed.item.kind == ItemKind::Hardlink
             && observed.item.attributes.get(AttributeTag::LINK_TARGET) == Some(key.as_bytes())
     })
-}
-
-/// Returns the bytes of the data extents, one after another.
-fn data_of(item: &Item, content: &Bytes) -> Bytes {
-    let mut rest = content.clone();
-    let mut data = Vec::new();
-    for extent in &item.extents {
-        let bytes = rest.split_to((extent.length_bytes as usize).min(rest.len()));
-        if extent.body != ExtentBody::Hole {
-            data.extend_from_slice(&bytes);
-        }
-    }
-    data.into()
 }

@@ -42,6 +42,7 @@ mod tests;
 
 pub use notation::key;
 pub use target::MemoryTarget;
+pub(crate) use target::data_of;
 
 /// How the scripted system lists its items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream;
 use model::{
-    Content, ContentReader, Context, Error, ErrorKind, Extent, ExtentBody, Item, ItemBatches,
-    ItemKey, Recheck, RestoreStep, Result, Target, TargetFacts, Version,
+    Content, ContentCheck, ContentReader, Context, Error, ErrorKind, Extent, ExtentBody, Item,
+    ItemBatches, ItemKey, Recheck, RestoreStep, Result, Target, TargetFacts, Version,
 };
 
 use super::Call;
@@ -38,7 +38,12 @@ struct Held {
 impl MemoryTarget {
     /// Creates an empty target.
     pub fn new() -> Self {
-        let facts = TargetFacts { write_concurrency: 2, folds_case: false, folds_unicode: false };
+        let facts = TargetFacts {
+            write_concurrency: 2,
+            folds_case: false,
+            folds_unicode: false,
+            reads_back: false,
+        };
         Self { facts, held: Arc::default() }
     }
 
@@ -53,6 +58,13 @@ impl MemoryTarget {
     #[must_use]
     pub fn with_folding(mut self, folds_case: bool, folds_unicode: bool) -> Self {
         self.facts = TargetFacts { folds_case, folds_unicode, ..self.facts };
+        self
+    }
+
+    /// Reads content back while it is applied.
+    #[must_use]
+    pub fn reading_back(mut self) -> Self {
+        self.facts.reads_back = true;
         self
     }
 
@@ -148,6 +160,19 @@ async fn read_content(item: &Item, content: Option<&mut dyn ContentReader>) -> R
     if rest.is_empty() { Ok(whole.into()) } else { Err(wrong_length(item)) }
 }
 
+/// Returns the bytes of the data extents, one after another.
+pub(crate) fn data_of(item: &Item, content: &Bytes) -> Bytes {
+    let mut rest = content.clone();
+    let mut data = Vec::new();
+    for extent in &item.extents {
+        let bytes = rest.split_to((extent.length_bytes as usize).min(rest.len()));
+        if extent.body != ExtentBody::Hole {
+            data.extend_from_slice(&bytes);
+        }
+    }
+    data.into()
+}
+
 fn wrong_length(item: &Item) -> Error {
     Error::new(ErrorKind::Corrupt, "apply step", item.key.display())
         .detail("the content is not as long as the item's extents")
@@ -218,6 +243,25 @@ impl Target for MemoryTarget {
         }
         held.put(item, content);
         Ok(())
+    }
+
+    async fn apply_checked(
+        &self,
+        step: &RestoreStep,
+        content: Option<&mut dyn ContentReader>,
+        check: &mut dyn ContentCheck,
+        context: &Context,
+    ) -> Result<Option<Version>> {
+        let (RestoreStep::Create(item) | RestoreStep::Replace(item)) = step else {
+            return self.apply(step, content, context).await.map(|()| None);
+        };
+        let whole = read_content(item, content).await?;
+        if !check.take(&whole) || !check.passes() {
+            return Err(Error::new(ErrorKind::Corrupt, "apply step", item.key.display()));
+        }
+        let data = data_of(item, &whole);
+        self.apply(step, Some(&mut BytesReader::new(data)), context).await?;
+        Ok(self.lock().items.get(&item.key).and_then(|held| held.item.version.clone()))
     }
 
     async fn finish(&self, _context: &Context) -> Result<()> {

@@ -2,6 +2,7 @@
 //! in turns, and judges the cases that an issue names.
 
 mod data;
+mod level;
 pub mod measure;
 mod peers;
 mod remote;

@@ -1,9 +1,9 @@
 //! `bench repository`: ours against restic, rustic and borg on the same data and the same disk.
 //!
 //! Each round gives every tool its turn on a fresh repository, so that what else the machine does
-//! hits all alike. Restored files are emptied at once but removed only at the end: a file system
-//! without a journal is slow to hand out inodes that were freed a moment ago, and that would be
-//! counted against whoever restores next.
+//! hits all alike; before each command the ground is levelled ([`level`]). Restored files are emptied
+//! at once but removed only at the end: a file system without a journal is slow to hand out inodes
+//! that were freed a moment ago, and that would be counted against whoever restores next.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
@@ -15,7 +15,7 @@ use anyhow::{Context, Result, ensure};
 use super::measure::{self, Cost};
 use super::report::{Case, Report, Target, median};
 use super::tools::{self, COUNTED_PEERS, Places, Tool};
-use super::{data, peers};
+use super::{data, level, peers};
 use crate::workspace::Workspace;
 use crate::{host, tree};
 
@@ -215,6 +215,7 @@ impl Bench {
     }
 
     fn cost(&self, tool: &Tool, what: &str, command: &Command) -> Result<Cost> {
+        level::prepare(&[&self.data, &self.places(tool).repository])?;
         let cost = measure::cost_of(command)?;
         host::note(&format!(
             "{:<14} {what:<10} {:>7.2} s  user {:>6.2}  system {:>6.2}  {:>6.0} MB",

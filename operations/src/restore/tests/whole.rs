@@ -230,6 +230,40 @@ fn held(system: &ScriptedSystem) -> Observed {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_read_back_while_it_was_written_is_not_read_again() {
+    let bench = Bench::new().await;
+    let system = system();
+    let (state, target) = (bench.state(&system).await, MemoryTarget::new().reading_back());
+    target.fail_nth(Call::Open, 1, ErrorKind::Internal);
+    let report = bench.restore(&state, &target, FRESH).await.expect("restore");
+    assert!(report.is_proven());
+    assert_same(&target, &system);
+    // Another run knows nothing of that and has to read.
+    bench.restore(&state, &target, RESUME).await.expect_err("reads");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn content_that_fails_the_check_is_fetched_again() {
+    let bench = Bench::new().await;
+    let system = system();
+    let state = bench.state(&system).await;
+    let mut healed = 0;
+    for nth in 1..=system.items().len() as u64 {
+        let target = MemoryTarget::new().reading_back();
+        target.fail_nth(Call::Apply, nth, ErrorKind::Corrupt);
+        let report = bench.restore(&state, &target, FRESH).await.expect("restore");
+        let is_of_content = report.failed_items == 0;
+        assert_eq!(report.is_proven(), is_of_content, "{nth}");
+        if is_of_content {
+            assert_same(&target, &system);
+            healed += 1;
+        }
+    }
+    let has_content = |item: &&Item| item.kind.has_content();
+    assert_eq!(healed, system.items().values().filter(has_content).count());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_changed_behind_its_back_is_told_and_repaired() {
     let bench = Bench::new().await;
     let system = system();

@@ -4,7 +4,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use model::{ContentReader, Context, ErrorKind, Extent, ExtentBody, Item, ItemKey, Result};
+use model::{
+    ContentCheck, ContentReader, Context, ErrorKind, Extent, ExtentBody, Item, ItemKey, Result,
+};
 use rustix::buffer::spare_capacity;
 use rustix::fs;
 use rustix::io::{self, Errno, retry_on_intr};
@@ -59,18 +61,64 @@ pub(super) fn file_length(item: &Item) -> Result<u64> {
     })
 }
 
-/// Writes an item's content into a new file. Holes stay holes.
+/// Reads back what was written a moment ago: it is still near.
+struct ReadBack<'c> {
+    check: &'c mut dyn ContentCheck,
+    /// Everything before this was given to the check.
+    offset: u64,
+    buffer: Vec<u8>,
+}
+
+impl ReadBack<'_> {
+    /// Reads what was written, up to an offset. What was not written before it is a hole.
+    fn read(
+        &mut self,
+        file: BorrowedFd<'_>,
+        written: std::ops::Range<u64>,
+    ) -> std::result::Result<bool, Errno> {
+        let mut is_right = self.skip(written.start);
+        while is_right && self.offset < written.end {
+            self.buffer.clear();
+            let left = usize::try_from(written.end - self.offset).unwrap_or(PIECE_BYTES);
+            let count = left.min(PIECE_BYTES);
+            self.buffer.reserve_exact(count);
+            let read =
+                retry_on_intr(|| io::pread(file, spare_capacity(&mut self.buffer), self.offset))?;
+            let piece = self.buffer.get(..read.min(count)).unwrap_or_default();
+            if piece.is_empty() {
+                return Ok(false);
+            }
+            is_right = self.check.take(piece);
+            self.offset = self.offset.saturating_add(piece.len() as u64);
+        }
+        Ok(is_right)
+    }
+
+    /// Nothing was written up to an offset.
+    fn skip(&mut self, to: u64) -> bool {
+        let hole = to.saturating_sub(self.offset);
+        self.offset = self.offset.max(to);
+        hole == 0 || self.check.take_zeros(hole)
+    }
+}
+
+/// Writes an item's content into a new file. Holes stay holes. Where there is a check, what was written is
+/// read back and given to it.
 ///
 /// # Errors
-/// `Corrupt` where there is more or less content than the item's extents say; `Exhausted`.
+/// `Corrupt` where there is more or less content than the item's extents say, or it does not pass the
+/// check; `Exhausted`.
 pub(super) async fn write(
     file: BorrowedFd<'_>,
     item: &Item,
     content: Option<&mut dyn ContentReader>,
+    check: Option<&mut dyn ContentCheck>,
     context: &Context,
 ) -> Result<()> {
     let length = file_length(item)?;
     let wrong = |why| refused(ErrorKind::Corrupt, "write", &item.key, why);
+    let differs = || wrong("what was read back is not what was captured");
+    let mut read_back = check.map(|check| ReadBack { check, offset: 0, buffer: Vec::new() });
     let mut layout = Layout::new(&item.extents);
     if let Some(reader) = content {
         while let Some(piece) = reader.next().await? {
@@ -83,6 +131,12 @@ pub(super) async fn write(
                 let (now, later) = rest.split_at(count);
                 write_all(file, now, offset).map_err(|errno| failed("write", &item.key, errno))?;
                 layout.advance(count as u64);
+                if let Some(read_back) = &mut read_back {
+                    let read = read_back.read(file, offset..offset.saturating_add(count as u64));
+                    if !read.map_err(|errno| failed("read back", &item.key, errno))? {
+                        return Err(differs());
+                    }
+                }
                 rest = later;
             }
         }
@@ -93,7 +147,9 @@ pub(super) async fn write(
     if item.extents.last().is_some_and(|extent| extent.body == ExtentBody::Hole) {
         fs::ftruncate(file, length).map_err(|errno| failed("write", &item.key, errno))?;
     }
-    Ok(())
+    let is_right =
+        read_back.is_none_or(|mut read_back| read_back.skip(length) && read_back.check.passes());
+    if is_right { Ok(()) } else { Err(differs()) }
 }
 
 fn write_all(

@@ -32,8 +32,8 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use model::{
-    Content, ContentReader, Context, ErrorKind, Item, ItemBatches, ItemKey, ItemKind, Recheck,
-    RestoreStep, Result, Target, TargetFacts,
+    Content, ContentCheck, ContentReader, Context, ErrorKind, Item, ItemBatches, ItemKey, ItemKind,
+    Recheck, RestoreStep, Result, Target, TargetFacts, Version,
 };
 use rustix::fs::{self, Mode};
 
@@ -167,6 +167,7 @@ impl Target for DirectoryTarget {
             write_concurrency: self.options.write_concurrency.max(1),
             folds_case: self.folding.case,
             folds_unicode: self.folding.unicode,
+            reads_back: true,
         }
     }
 
@@ -180,12 +181,17 @@ impl Target for DirectoryTarget {
         content: Option<&mut dyn ContentReader>,
         context: &Context,
     ) -> Result<()> {
-        context.check("apply step")?;
-        match step {
-            RestoreStep::Create(item) => self.put(item, false, content, context).await,
-            RestoreStep::Replace(item) => self.put(item, true, content, context).await,
-            RestoreStep::Delete(key) => self.delete(key),
-        }
+        self.carry_out(step, content, None, context).await.map(drop)
+    }
+
+    async fn apply_checked(
+        &self,
+        step: &RestoreStep,
+        content: Option<&mut dyn ContentReader>,
+        check: &mut dyn ContentCheck,
+        context: &Context,
+    ) -> Result<Option<Version>> {
+        self.carry_out(step, content, Some(check), context).await
     }
 
     async fn finish(&self, context: &Context) -> Result<()> {

@@ -73,8 +73,8 @@ pub(super) struct Root {
 struct Recent(Vec<(Box<[u8]>, Arc<Directory>)>);
 
 impl Recent {
-    /// Items come in key order, by a few workers: few directories are in use at a time.
-    const DIRECTORIES_MAX: usize = 48;
+    /// Items come in key order, by a few workers: those of a few hundred items are in use at a time.
+    const DIRECTORIES_MAX: usize = 256;
 
     fn get(&mut self, key: &[u8]) -> Option<Arc<Directory>> {
         let index = self.0.iter().rposition(|(held, _)| held.as_ref() == key)?;

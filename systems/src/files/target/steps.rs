@@ -4,8 +4,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
 use model::{
-    AttributeTag, Attributes, ContentReader, Context, Error, ErrorKind, Item, ItemKey, ItemKind,
-    Result,
+    AttributeTag, Attributes, ContentCheck, ContentReader, Context, Error, ErrorKind, Item,
+    ItemKey, ItemKind, RestoreStep, Result, Version,
 };
 use rustix::fs::{self, AtFlags, Mode, OFlags};
 use rustix::io::Errno;
@@ -16,7 +16,7 @@ use super::errors::{failed, refused};
 use super::extended::{Handle, own_name};
 use super::metadata::Metadata;
 use super::names::is_temporary;
-use super::observe::{TO_MARK, TO_READ, identity, kind_of, length_of, observe, stat_in};
+use super::observe::{TO_MARK, TO_READ, identity, kind_of, length_of, observe, stat_in, version};
 use super::owners::Owners;
 use super::pending::Waiting;
 use super::root::{Place, lock};
@@ -27,22 +27,42 @@ const PRIVATE_FILE: Mode = Mode::RUSR.union(Mode::WUSR);
 const PRIVATE_DIRECTORY: Mode = Mode::RWXU;
 
 impl DirectoryTarget {
+    /// Carries out a step. Returns the version of a file that passed the check.
+    pub(super) async fn carry_out(
+        &self,
+        step: &RestoreStep,
+        content: Option<&mut dyn ContentReader>,
+        check: Option<&mut dyn ContentCheck>,
+        context: &Context,
+    ) -> Result<Option<Version>> {
+        context.check("apply step")?;
+        let (item, is_replace) = match step {
+            RestoreStep::Create(item) => (item, false),
+            RestoreStep::Replace(item) => (item, true),
+            RestoreStep::Delete(key) => return self.delete(key).map(|()| None),
+        };
+        self.put(item, is_replace, content, check, context).await
+    }
+
     /// Makes an item be there: over nothing, or with `is_replace` over whatever stands there.
-    pub(super) async fn put(
+    async fn put(
         &self,
         item: &Item,
         is_replace: bool,
         content: Option<&mut dyn ContentReader>,
+        check: Option<&mut dyn ContentCheck>,
         context: &Context,
-    ) -> Result<()> {
+    ) -> Result<Option<Version>> {
         if item.key.name().is_some_and(is_temporary) {
             let why = "left out: only a file that a restore did not finish has this name";
             context.monitor.problem(&refused(ErrorKind::Invalid, "restore", &item.key, why));
-            return Ok(());
+            return Ok(None);
         }
         match item.kind {
+            ItemKind::File => {
+                return self.put_file(item, is_replace, content, check, context).await;
+            }
             ItemKind::Directory => self.put_directory(item, is_replace, context),
-            ItemKind::File => self.put_file(item, is_replace, content, context).await,
             ItemKind::Fifo => self.put_fifo(item, is_replace, context),
             ItemKind::Symlink | ItemKind::Hardlink => self.put_link(item, is_replace, context),
             ItemKind::Node => {
@@ -50,6 +70,7 @@ impl DirectoryTarget {
                 Err(refused(ErrorKind::Unsupported, "restore", &item.key, why))
             }
         }
+        .map(|()| None)
     }
 
     /// A directory is made for us alone; it becomes what it is to be once everything in it is there.
@@ -127,8 +148,9 @@ impl DirectoryTarget {
         item: &Item,
         is_replace: bool,
         content: Option<&mut dyn ContentReader>,
+        check: Option<&mut dyn ContentCheck>,
         context: &Context,
-    ) -> Result<()> {
+    ) -> Result<Option<Version>> {
         let length = content::file_length(item)?;
         let metadata = self.metadata(item)?;
         let parent = self.place(&item.key)?.parent;
@@ -147,8 +169,16 @@ impl DirectoryTarget {
             | OFlags::CLOEXEC;
         let (place, temporary, file) =
             self.make_temporary(&item.key, |parent, name| fs::openat(parent, name, flags, mode))?;
-        content::write(file.as_fd(), item, content, context).await?;
-        self.complete(item, is_replace, &place, temporary, Handle::Open(file.as_fd()), context)
+        let is_checked = check.is_some();
+        content::write(file.as_fd(), item, content, check, context).await?;
+        let handle = Handle::Open(file.as_fd());
+        let placed = self.complete(item, is_replace, &place, temporary, handle, context)?;
+        if !is_checked || placed == Placed::Occupied {
+            return Ok(None);
+        }
+        // Its name was the last that changed.
+        let stat = fs::fstat(&file).map_err(|errno| failed("look at", &item.key, errno))?;
+        Ok(Some(version(&stat)))
     }
 
     /// Before bytes are written: something else that stands there will not be the wanted file.
@@ -167,7 +197,8 @@ impl DirectoryTarget {
         let (place, temporary, ()) =
             self.make_temporary(key, |parent, name| fs::mkfifoat(parent, name, PRIVATE_FILE))?;
         let pipe = open_made(&temporary, ItemKind::Fifo, TO_READ, key)?;
-        self.complete(item, is_replace, &place, temporary, Handle::Open(pipe.as_fd()), context)
+        let handle = Handle::Open(pipe.as_fd());
+        self.complete(item, is_replace, &place, temporary, handle, context).map(drop)
     }
 
     /// Links are made at the end: until then nothing that we made leads anywhere.
@@ -201,7 +232,8 @@ impl DirectoryTarget {
         let (place, temporary, ()) =
             self.make_temporary(&item.key, |parent, name| fs::symlinkat(target, parent, name))?;
         let link = open_made(&temporary, ItemKind::Symlink, TO_MARK, &item.key)?;
-        self.complete(item, is_replace, &place, temporary, Handle::Mark(link.as_fd()), context)
+        let handle = Handle::Mark(link.as_fd());
+        self.complete(item, is_replace, &place, temporary, handle, context).map(drop)
     }
 
     /// Makes a hard link whose turn has come.
@@ -247,7 +279,7 @@ impl DirectoryTarget {
         Ok(there.is_some_and(|there| identity(&there) == identity(&found)))
     }
 
-    /// Gives a thing its metadata, then its name.
+    /// Gives a thing its metadata, then its name; or finds that the same stands there already.
     fn complete(
         &self,
         item: &Item,
@@ -256,7 +288,7 @@ impl DirectoryTarget {
         temporary: Temporary,
         handle: Handle<'_>,
         context: &Context,
-    ) -> Result<()> {
+    ) -> Result<Placed> {
         let key = &item.key;
         let is_plain = !place.parent.hands_down;
         self.metadata(item)?.set(handle, key, is_plain, &self.shortfalls, context)?;
@@ -266,7 +298,7 @@ impl DirectoryTarget {
         }
         // Whatever else was to become of this key is void.
         lock(&self.pending).cancel(key);
-        Ok(())
+        Ok(placed)
     }
 
     /// Says whether what stands in a place is what was made beside it, to the last byte and attribute:

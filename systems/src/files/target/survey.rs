@@ -1,7 +1,11 @@
-//! Listing what is there: depth first, each directory sorted by name.
+//! Listing what is there: depth first, each directory sorted by name. Directories are opened on the way;
+//! the files of a batch are looked at by several threads at a time.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::thread;
 
 use futures::{StreamExt, stream};
 use model::{
@@ -18,6 +22,13 @@ use super::observe::{Seen, observe, observe_listed};
 use super::root::{Directory, lock};
 
 const BATCH_ITEMS: usize = 512;
+
+/// A batch ends before files of more directories than this wait to be looked at: each is kept open.
+const BATCH_DIRECTORIES: usize = 64;
+
+/// Fewer files are not worth a thread.
+const LOOKS_MIN: usize = 64;
+const LOOKERS_MAX: usize = 4;
 
 /// How many directories on the way down stay open; those above are opened anew on the way back.
 const OPEN_MAX: usize = 32;
@@ -53,9 +64,24 @@ struct Listed {
     kind: Option<ItemKind>,
 }
 
+/// What comes next in a batch.
+enum Next {
+    /// Was looked at.
+    Seen(Box<Seen>),
+    /// The directory says that it is a file: nothing on the way depends on it.
+    File(Look),
+}
+
+/// Something to be looked at.
+struct Look {
+    directory: Arc<OwnedFd>,
+    listed: Listed,
+    key: ItemKey,
+}
+
 struct Frame {
     key: ItemKey,
-    directory: Option<OwnedFd>,
+    directory: Option<Arc<OwnedFd>>,
     /// Those still to come, the next one last.
     names: Vec<Listed>,
 }
@@ -68,17 +94,80 @@ impl Walk<'_> {
             self.enter(&ItemKey::root(), None)?;
             batch.extend(self.root()?);
         }
-        while batch.len() < BATCH_ITEMS && !self.frames.is_empty() {
-            match self.next_item() {
-                Ok(item) => batch.extend(item),
-                Err(error) => {
-                    self.frames.clear();
-                    return Err(error);
-                }
+        loop {
+            let found = self.or_end(Self::next_names)?;
+            let seen = self.or_end(|walk| walk.look_at_all(found))?;
+            batch.extend(seen.into_iter().map(|seen| self.name_or_item(seen)));
+            self.context.check("survey target")?;
+            if !batch.is_empty() || self.frames.is_empty() {
+                return Ok((!batch.is_empty()).then_some(batch));
             }
         }
-        self.context.check("survey target")?;
-        Ok((!batch.is_empty()).then_some(batch))
+    }
+
+    /// Takes the names of a batch.
+    fn next_names(&mut self) -> Result<Vec<Next>> {
+        let mut found = Vec::new();
+        let (mut last_directory, mut directories) = (None, 0);
+        while found.len() < BATCH_ITEMS && directories < BATCH_DIRECTORIES {
+            if self.frames.is_empty() {
+                break;
+            }
+            let Some(next) = self.next()? else { continue };
+            if let Next::File(look) = &next {
+                let directory = Arc::as_ptr(&look.directory);
+                directories += usize::from(last_directory.replace(directory) != Some(directory));
+            }
+            found.push(next);
+        }
+        Ok(found)
+    }
+
+    /// After an error nothing follows.
+    fn or_end<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let done = work(self);
+        if done.is_err() {
+            self.frames.clear();
+        }
+        done
+    }
+
+    /// Looks at the files among what was found, by several threads where there are many; what went
+    /// meanwhile is left out. A file in whose place a directory stands by now counts as an empty one.
+    fn look_at_all(&self, found: Vec<Next>) -> Result<Vec<Seen>> {
+        let lookers = thread::available_parallelism().map_or(1, usize::from).min(LOOKERS_MAX);
+        let share = found.len().div_ceil(lookers).max(LOOKS_MIN);
+        let mut shares = Vec::new();
+        let mut found = found.into_iter();
+        while found.len() > 0 {
+            shares.push(found.by_ref().take(share).collect::<Vec<_>>());
+        }
+        let look = |share: Vec<Next>| -> Result<Vec<Seen>> {
+            share.into_iter().filter_map(|next| self.look_at(next).transpose()).collect()
+        };
+        let own = shares.pop();
+        let seen = thread::scope(|scope| {
+            let look = &look;
+            let others: Vec<_> =
+                shares.into_iter().map(|share| scope.spawn(move || look(share))).collect();
+            let own = own.map(look);
+            let others = others
+                .into_iter()
+                .map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            others.chain(own).collect::<Result<Vec<_>>>()
+        })?;
+        Ok(seen.into_iter().flatten().collect())
+    }
+
+    fn look_at(&self, next: Next) -> Result<Option<Seen>> {
+        let Look { directory, listed, key } = match next {
+            Next::Seen(seen) => return Ok(Some(*seen)),
+            Next::File(look) => look,
+        };
+        let report = |problem: &Error| self.context.monitor.problem(problem);
+        let accounts = &self.target.accounts;
+        let Listed { name, kind } = &listed;
+        observe_listed(directory.as_fd(), name, *kind, &key, accounts, &report)
     }
 
     /// Looks at the root itself: a restore may give it the attributes of what it becomes.
@@ -90,32 +179,32 @@ impl Walk<'_> {
         Ok(seen.map(|seen| seen.item))
     }
 
-    /// Looks at the next name; none where nothing comes of it.
-    fn next_item(&mut self) -> Result<Option<Item>> {
+    /// Takes the next name, and enters it where it is a directory; none where nothing comes of it.
+    fn next(&mut self) -> Result<Option<Next>> {
         let Some(frame) = self.frames.last_mut() else { return Ok(None) };
-        let Some(Listed { name, kind }) = frame.names.pop() else {
+        let Some(listed) = frame.names.pop() else {
             self.frames.pop();
             return Ok(None);
         };
-        let key = frame.key.child(&name)?;
-        if is_temporary(&name) {
+        let key = frame.key.child(&listed.name)?;
+        if is_temporary(&listed.name) {
             lock(&self.target.leftovers).insert(key);
             return Ok(None);
         }
-        let directory = match frame.directory.take() {
-            Some(directory) => directory,
-            None => self.target.root.open_directory(&frame.key)?,
+        let directory = match &frame.directory {
+            Some(directory) => directory.clone(),
+            None => Arc::new(self.target.root.open_directory(&frame.key)?),
         };
-        let report = |problem: &Error| self.context.monitor.problem(problem);
-        let accounts = &self.target.accounts;
-        let found = observe_listed(directory.as_fd(), &name, kind, &key, accounts, &report);
-        frame.directory = Some(directory);
-        let Some(mut seen) = found? else { return Ok(None) };
+        frame.directory = Some(directory.clone());
+        let look = Look { directory, listed, key: key.clone() };
+        if look.listed.kind == Some(ItemKind::File) {
+            return Ok(Some(Next::File(look)));
+        }
+        let Some(mut seen) = self.look_at(Next::File(look))? else { return Ok(None) };
         if seen.item.kind == ItemKind::Directory {
             self.enter(&key, seen.directory.take())?;
-            return Ok(Some(seen.item));
         }
-        Ok(Some(self.name_or_item(seen)))
+        Ok(Some(Next::Seen(Box::new(seen))))
     }
 
     /// A further name of something listed before is a hard link to its first name.
@@ -158,7 +247,7 @@ impl Walk<'_> {
         if let Some(frame) = above.and_then(|index| self.frames.get_mut(index)) {
             frame.directory = None;
         }
-        self.frames.push(Frame { key: key.clone(), directory: Some(directory), names });
+        self.frames.push(Frame { key: key.clone(), directory: Some(Arc::new(directory)), names });
         Ok(())
     }
 }
