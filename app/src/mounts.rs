@@ -10,7 +10,6 @@ mod kernel;
 use std::fs::OpenOptions;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use fuser::{Config, MountOption, Session, SessionACL, SessionUnmounter};
@@ -180,13 +179,11 @@ fn leave(directory: &Path, mut unmounter: SessionUnmounter) -> Result<()> {
     match unmount(directory, UnmountFlags::DETACH) {
         // Somebody else was quicker.
         Ok(()) | Err(Errno::INVAL) => Ok(()),
-        Err(errno) => Err(Error::new(
-            ErrorKind::Denied,
-            MOUNT_ACTION,
-            directory.display().to_string(),
-        )
-        .detail("it could not be unmounted")
-        .because(io::Error::from(errno))),
+        Err(errno) => {
+            Err(Error::new(ErrorKind::Denied, MOUNT_ACTION, directory.display().to_string())
+                .detail("it could not be unmounted")
+                .because(io::Error::from(errno)))
+        }
     }
 }
 

@@ -430,7 +430,8 @@ fn attributes(facts: &Facts) -> FileAttr {
 
 fn time(at: Timestamp) -> SystemTime {
     let apart = Duration::from_nanos(at.unix_ns.unsigned_abs());
-    let time = if at.unix_ns < 0 { UNIX_EPOCH.checked_sub(apart) } else { UNIX_EPOCH.checked_add(apart) };
+    let time =
+        if at.unix_ns < 0 { UNIX_EPOCH.checked_sub(apart) } else { UNIX_EPOCH.checked_add(apart) };
     time.unwrap_or(UNIX_EPOCH)
 }
 

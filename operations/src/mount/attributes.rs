@@ -195,7 +195,9 @@ mod tests {
         let two = decode(b"\x01\0a\x02\0\0\0\0\xff\x01\0b\0\0\0\0").expect("two");
         let pair = |name: &'static [u8], value: &'static [u8]| (name.into(), value.into());
         assert_eq!(two, [pair(b"a", b"\0\xff"), pair(b"b", b"")]);
-        for bytes in [&b"\x01"[..], b"\x02\0a", b"\x01\0a\x02\0\0\0x", b"\0\0\0\0\0\0", b"\x01\0\0\0\0\0\0"] {
+        for bytes in
+            [&b"\x01"[..], b"\x02\0a", b"\x01\0a\x02\0\0\0x", b"\0\0\0\0\0\0", b"\x01\0\0\0\0\0\0"]
+        {
             assert_eq!(decode(bytes), None, "{bytes:?}");
         }
     }

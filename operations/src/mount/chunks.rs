@@ -64,9 +64,8 @@ impl Chunks {
 
     /// Returns a chunk's content, compared with its id.
     pub(super) async fn get(&self, chunk: &StoredChunk) -> Result<Bytes> {
-        let corrupt = |what| {
-            Error::new(ErrorKind::Corrupt, "read chunk", chunk.id.to_string()).detail(what)
-        };
+        let corrupt =
+            |what| Error::new(ErrorKind::Corrupt, "read chunk", chunk.id.to_string()).detail(what);
         if self.is_damaged(&chunk.id) {
             return Err(corrupt("it was damaged when it was last read"));
         }

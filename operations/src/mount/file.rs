@@ -139,7 +139,8 @@ impl OpenFile {
 
     /// Fetches what a reader that goes forward will want next, unless enough is being fetched already.
     fn read_ahead(self: &Arc<Self>, offset: u64, end: u64) {
-        let wanted = self.progress.lock().unwrap_or_else(PoisonError::into_inner).advance(offset, end);
+        let wanted =
+            self.progress.lock().unwrap_or_else(PoisonError::into_inner).advance(offset, end);
         let Some((from, to)) = wanted.filter(|(from, _)| *from < self.length_bytes) else { return };
         let Ok(permit) = Arc::clone(&self.mounted.0.ahead).try_acquire_owned() else { return };
         let this = Arc::clone(self);

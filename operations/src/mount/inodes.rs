@@ -165,7 +165,9 @@ impl Inodes {
     }
 
     pub(super) fn forget(&mut self, inode: Inode, count: u64) {
-        let Some(known) = self.known.get_mut(&inode).filter(|_| inode != Inode::ROOT) else { return };
+        let Some(known) = self.known.get_mut(&inode).filter(|_| inode != Inode::ROOT) else {
+            return;
+        };
         known.lookups = known.lookups.saturating_sub(count);
         if known.lookups > 0 {
             return;
@@ -249,7 +251,10 @@ mod tests {
         inodes.remember(&place("a"), (folder, b"a"), true, false);
         let names = |surplus: Vec<Surplus>| {
             assert!(surplus.iter().all(|one| one.parent == folder));
-            surplus.iter().map(|one| String::from_utf8_lossy(&one.name).into_owned()).collect::<String>()
+            surplus
+                .iter()
+                .map(|one| String::from_utf8_lossy(&one.name).into_owned())
+                .collect::<String>()
         };
         assert_eq!(names(inodes.surplus()), "bca");
         assert_eq!(names(inodes.surplus()), "bca", "all were named, all are still held");

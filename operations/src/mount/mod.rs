@@ -108,7 +108,8 @@ impl Mounted {
     ) -> Result<Self> {
         repository.keys().check_full(ACTION)?;
         let domains: HashSet<_> = systems.iter().map(|one| &one.snapshot.domain).collect();
-        let memory = repository.options().memory_bytes / MEMORY_DIVISOR / domains.len().max(1) as u64;
+        let memory =
+            repository.options().memory_bytes / MEMORY_DIVISOR / domains.len().max(1) as u64;
         let memory = usize::try_from(memory).unwrap_or(usize::MAX).max(MEMORY_LEAST);
         let mut readers: BTreeMap<String, Arc<Chunks>> = BTreeMap::new();
         let mut shares = Vec::with_capacity(systems.len());
@@ -293,7 +294,9 @@ impl Mounted {
         let Place::Item { share: index, key, is_content: false } = place else {
             return self.top(place, name).await;
         };
-        let (Some(share), Ok(child)) = (self.share(place), key.child(name)) else { return Ok(None) };
+        let (Some(share), Ok(child)) = (self.share(place), key.child(name)) else {
+            return Ok(None);
+        };
         if let Some(entry) = get(&share.system.items, &child).await? {
             return self.found(*index, share, entry).await.map(Some);
         }
@@ -323,7 +326,8 @@ impl Mounted {
             return Ok(Found { place: Place::item(index, entry.item.key), facts });
         }
         let corrupt = |what| {
-            Error::new(ErrorKind::Corrupt, "follow hard link", as_path(&entry.item.key)).detail(what)
+            Error::new(ErrorKind::Corrupt, "follow hard link", as_path(&entry.item.key))
+                .detail(what)
         };
         let key = entry.link_target().ok_or_else(|| corrupt("it says not whose name it is"))?;
         let first = get(&share.system.items, &key).await?;
@@ -389,9 +393,8 @@ impl Share {
     async fn open(system: &ResolvedSystem, chunks: Arc<Chunks>, owner: Owner) -> Result<Self> {
         let root = system.stored(&system.path)?;
         let item = get(&system.items, &root).await?;
-        let is_folder = |entry: &Entry| {
-            matches!(entry.item.kind, ItemKind::Directory | ItemKind::Node)
-        };
+        let is_folder =
+            |entry: &Entry| matches!(entry.item.kind, ItemKind::Directory | ItemKind::Node);
         if item.as_ref().is_some_and(|entry| !is_folder(entry)) {
             return Err(Error::new(ErrorKind::Invalid, ACTION, as_path(&system.path))
                 .detail("it is no directory: name the one that it is in"));

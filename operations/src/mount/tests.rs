@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
+use futures::TryStreamExt as _;
 use model::Attributes;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore as _, ObjectStoreExt as _, PutPayload};
-use futures::TryStreamExt as _;
-use testkit::scripted::key;
 use testkit::ScriptedSystem;
+use testkit::scripted::key;
 
 use super::*;
 use crate::fixtures::{self, captured};
@@ -15,7 +15,11 @@ use crate::select::Items;
 
 const OWNER: Owner = Owner { user_id: 7, group_id: 8 };
 
-async fn mounted(repository: &Repository, states: &[&ResolvedSystem], context: &Context) -> Mounted {
+async fn mounted(
+    repository: &Repository,
+    states: &[&ResolvedSystem],
+    context: &Context,
+) -> Mounted {
     let options = MountOptions { owner: OWNER, inodes_max: 4 };
     Mounted::open(repository, states, &options, context).await.expect("mount")
 }
@@ -48,7 +52,7 @@ async fn names(folder: &Folder) -> Vec<String> {
 
 #[tokio::test]
 async fn a_tree_is_walked_with_all_that_was_captured() {
-    let (context, monitor) = testkit::context(1);
+    let (context, handles) = testkit::context(1);
     let repository = fixtures::repository(&InMemory::new(), &context).await;
     let system = ScriptedSystem::new(
         "dir d mode:750 mtime:-5\nfile d/a mode:640 mtime:1795531530000000001 \"text\" hole*5 \"end\"\n\
@@ -82,14 +86,15 @@ async fn a_tree_is_walked_with_all_that_was_captured() {
     for name in [&b"q"[..], b"", b"a\0b", b"..", b"text/x"] {
         assert_eq!(mounted.look_up(d.inode, name).await.expect("look up"), None, "{name:?}");
     }
-    for (inode, what) in [(d.inode, "a directory"), (link.inode, "a link"), (Inode(99), "unknown")] {
+    for (inode, what) in [(d.inode, "a directory"), (link.inode, "a link"), (Inode(99), "unknown")]
+    {
         let error = mounted.open_file(inode).await.err().map(|error| error.kind());
         assert_eq!(error, Some(ErrorKind::Invalid), "{what}");
     }
     assert!(mounted.link_target(a.inode).await.is_err());
     mounted.forget(d.inode, 100);
     assert!(mounted.facts(d.inode).await.is_err(), "forgotten");
-    monitor.assert_no_problems();
+    handles.monitor.assert_no_problems();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -150,7 +155,8 @@ async fn damage(objects: &InMemory) {
     let packs: Vec<_> = objects.list(Some(&"pack".into())).try_collect().await.expect("list");
     assert!(!packs.is_empty());
     for pack in packs {
-        let mut bytes = objects.get(&pack.location).await.expect("get").bytes().await.expect("bytes").to_vec();
+        let mut bytes =
+            objects.get(&pack.location).await.expect("get").bytes().await.expect("bytes").to_vec();
         bytes[200] ^= 1;
         objects.put(&pack.location, PutPayload::from(bytes)).await.expect("put");
     }
@@ -158,23 +164,23 @@ async fn damage(objects: &InMemory) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn damaged_content_is_an_error_told_once_and_the_rest_reads() {
-    let (context, monitor) = testkit::context(1);
+    let (context, handles) = testkit::context(1);
     let objects = InMemory::new();
     let repository = fixtures::repository(&objects, &context).await;
-    let system = ScriptedSystem::new("dir d\nfile d/bad 1*500000 2*500000");
+    let system = ScriptedSystem::new("dir d\nfile d/bad 1*1500000 2*1500000");
     captured(&repository, &system, &context).await;
     damage(&objects).await;
     system.edit("file d/good 9*500000");
     let state = captured(&repository, &system, &context).await;
-    monitor.reset();
+    handles.monitor.reset();
     let mounted = mounted(&repository, &[&state], &context).await;
     let file = mounted.open_file(find(&mounted, "d/bad").await.inode).await.expect("open");
     let mut failed = 0;
-    for start in (0..1_000_000).step_by(4096) {
+    for start in (0..3_000_000).step_by(4096) {
         match file.read(start, 4096).await {
             Ok(bytes) => {
-                let at = start % 500_000;
-                let all = testkit::random_bytes(1 + start / 500_000, 500_000);
+                let at = start % 1_500_000;
+                let all = testkit::random_bytes(1 + start / 1_500_000, 1_500_000);
                 let end = (at as usize + bytes.len()).min(all.len());
                 assert!(bytes[..end - at as usize] == all[at as usize..end], "never wrong bytes");
             }
@@ -184,19 +190,20 @@ async fn damaged_content_is_an_error_told_once_and_the_rest_reads() {
             }
         }
     }
-    assert!((1..=200).contains(&failed), "{failed}");
+    assert!((1..700).contains(&failed), "{failed}");
     assert_eq!(read(&mounted, "d/good").await.expect("read"), testkit::random_bytes(9, 500_000));
-    let problems = monitor.problems();
+    let problems = handles.monitor.problems();
     assert_eq!(problems.len(), 1, "{problems:?}");
     assert!(problems[0].contains("/d/bad"), "{problems:?}");
 }
 
 #[tokio::test]
 async fn a_damaged_directory_is_an_error_and_not_an_empty_one() {
-    let (context, monitor) = testkit::context(1);
+    let (context, handles) = testkit::context(1);
     let objects = InMemory::new();
     let repository = fixtures::repository(&objects, &context).await;
-    let state = captured(&repository, &ScriptedSystem::new("dir d\nfile d/a \"x\""), &context).await;
+    let state =
+        captured(&repository, &ScriptedSystem::new("dir d\nfile d/a \"x\""), &context).await;
     let nodes: Vec<_> = objects.list(Some(&"meta".into())).try_collect().await.expect("list");
     for node in nodes {
         objects.delete(&node.location).await.expect("delete");
@@ -208,12 +215,12 @@ async fn a_damaged_directory_is_an_error_and_not_an_empty_one() {
     let options = MountOptions::new(OWNER);
     let error = Mounted::open(&repository, &[&again], &options, &context).await.err();
     assert!(error.is_some(), "the root cannot be read");
-    monitor.reset();
+    handles.monitor.reset();
 }
 
 #[tokio::test]
 async fn hard_links_have_one_number_and_lead_to_one_content() {
-    let (context, monitor) = testkit::context(1);
+    let (context, handles) = testkit::context(1);
     let repository = fixtures::repository(&InMemory::new(), &context).await;
     let words = "h/ h/a/ h/a/first*3 h/b/ h/b/broken@h/a/nothing h/b/second@h/a/first";
     let state = fixtures::state(&repository, words, Some("h"), ".").await;
@@ -235,7 +242,11 @@ async fn hard_links_have_one_number_and_lead_to_one_content() {
     assert_eq!((unread.kind, unread.mode), (Kind::File, 0));
     let error = mounted.facts(unread.inode).await.expect_err("broken");
     assert_eq!(error.kind(), ErrorKind::Corrupt);
-    assert!(monitor.problems()[0].contains("/b/broken"), "{:?}", monitor.problems());
+    assert!(
+        handles.monitor.problems()[0].contains("/b/broken"),
+        "{:?}",
+        handles.monitor.problems()
+    );
     // Found four times by one name or the other, it is known until it is forgotten as often.
     mounted.forget(first.inode, 3);
     assert!(mounted.facts(first.inode).await.is_ok());
@@ -281,8 +292,10 @@ async fn a_long_directory_is_listed_from_anywhere_with_little_at_hand() {
 async fn several_systems_have_a_folder_each() {
     let (context, _) = testkit::context(1);
     let repository = fixtures::repository(&InMemory::new(), &context).await;
-    let one = captured(&repository, &ScriptedSystem::new("file same \"one\""), &context).await;
-    let mut two = captured(&repository, &ScriptedSystem::new("file same \"two\""), &context).await;
+    let system = ScriptedSystem::new("file same \"one\"");
+    let one = captured(&repository, &system, &context).await;
+    system.edit("file same \"two\"");
+    let mut two = captured(&repository, &system, &context).await;
     two.stream = "prod.other".parse().expect("stream");
     let mounted = mounted(&repository, &[&one, &two], &context).await;
     let root = mounted.open_folder(Inode::ROOT).await.expect("open");
@@ -298,22 +311,25 @@ async fn several_systems_have_a_folder_each() {
 
 #[tokio::test]
 async fn content_beside_children_is_a_file_and_impossible_names_are_told() {
-    let (context, monitor) = testkit::context(1);
+    let (context, handles) = testkit::context(1);
     let repository = fixtures::repository(&InMemory::new(), &context).await;
     let script = "node n \"own\"\nnode n/child \"below\"\nfile a%2fb \"x\"\nfile %2e%2e \"y\"\n\
                   node m \"hidden\"\nfile m/.content \"child\"";
     let state = captured(&repository, &ScriptedSystem::new(script), &context).await;
-    monitor.reset();
+    handles.monitor.reset();
     let mounted = mounted(&repository, &[&state], &context).await;
     let root = mounted.open_folder(Inode::ROOT).await.expect("open");
     assert_eq!(names(&root).await, ["m", "n"]);
-    assert_eq!(monitor.problems().len(), 2, "{:?}", monitor.problems());
+    assert_eq!(handles.monitor.problems().len(), 2, "{:?}", handles.monitor.problems());
     let n = mounted.open_folder(find(&mounted, "n").await.inode).await.expect("open");
     assert_eq!(names(&n).await, [".content", "child"]);
     assert_eq!(read(&mounted, "n/.content").await.expect("read"), b"own");
     assert_eq!(read(&mounted, "n/child/.content").await.expect("read"), b"below");
     let content = find(&mounted, "n/.content").await;
-    assert_eq!((content.kind, content.inode), (Kind::File, n.page(0).await.expect("page")[0].inode));
+    assert_eq!(
+        (content.kind, content.inode),
+        (Kind::File, n.page(0).await.expect("page")[0].inode)
+    );
     assert_eq!(mounted.facts(content.inode).await.expect("known"), content);
     let m = mounted.open_folder(find(&mounted, "m").await.inode).await.expect("open");
     assert_eq!(names(&m).await, [".content"]);
@@ -329,7 +345,8 @@ async fn extended_attributes_come_as_captured() {
     let mounted = mounted(&repository, &[&state], &context).await;
     let a = find(&mounted, "a").await.inode;
     assert_eq!(mounted.extended(a).await.expect("none"), []);
-    let attributes = Attributes::builder().bytes(AttributeTag::EXTENDED, b"\x06\0user.a\x01\0\0\0v");
+    let attributes =
+        Attributes::builder().bytes(AttributeTag::EXTENDED, b"\x06\0user.a\x01\0\0\0v");
     let item = model::Item {
         key: key("a"),
         kind: ItemKind::File,
