@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use futures::TryStreamExt as _;
-use model::{Attributes, ContentCheck as _, ErrorKind, Extent, Item, ItemKey, ItemKind};
+use model::{Attributes, ContentCheck as _, ErrorKind, Extent, Item, ItemKind};
 use object_store::memory::InMemory;
 use proptest::prelude::*;
 use repository::types::{Location, PackName, Place, StoredBody, StoredChunk, StoredExtent};
