@@ -8,9 +8,6 @@ use std::collections::{BTreeMap, HashMap};
 use bytes::Bytes;
 use model::ItemKey;
 
-/// How many items the other side is asked to forget at once.
-const SURPLUS_MAX: usize = 1024;
-
 /// The number of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Inode(pub u64);
@@ -73,8 +70,8 @@ impl Place {
 pub(super) struct Inodes {
     known: HashMap<Inode, Known>,
     numbers: HashMap<Place, Inode>,
-    /// Those that may be forgotten, by when they were last looked up. Directories are not among them:
-    /// they may be what somebody works in.
+    /// Those that the other side may be asked to forget, by when they were last looked up. Directories are
+    /// not among them: somebody may work in one, or below.
     order: BTreeMap<u64, Inode>,
     uses: u64,
     inodes_max: usize,
@@ -180,17 +177,20 @@ impl Inodes {
         }
     }
 
-    /// Returns what was not looked up for longest, where there is too much. Each is named again only
-    /// after all others: it may be in use.
+    /// Returns what was not looked up for longest, where there is too much. Each is named once until it is
+    /// looked up again: what is in use cannot be forgotten.
     pub(super) fn surplus(&mut self) -> Vec<Surplus> {
-        let excess = self.known.len().saturating_sub(self.inodes_max).min(SURPLUS_MAX);
-        let mut surplus = Vec::with_capacity(excess);
-        for _ in 0..excess {
-            let Some((_, inode)) = self.order.pop_first() else { break };
-            self.uses += 1;
+        let mut surplus = Vec::new();
+        if self.order.len() <= self.inodes_max {
+            return surplus;
+        }
+        // Some more than must be, so that not every look-up leads here.
+        let kept = self.inodes_max - self.inodes_max / 8;
+        while self.order.len() > kept
+            && let Some((_, inode)) = self.order.pop_first()
+        {
             let Some(known) = self.known.get_mut(&inode) else { continue };
-            known.used = Some(self.uses);
-            self.order.insert(self.uses, inode);
+            known.used = None;
             surplus.push(Surplus { parent: known.parent, name: known.name.clone() });
         }
         surplus
@@ -256,13 +256,14 @@ mod tests {
                 .map(|one| String::from_utf8_lossy(&one.name).into_owned())
                 .collect::<String>()
         };
-        assert_eq!(names(inodes.surplus()), "bca");
-        assert_eq!(names(inodes.surplus()), "bca", "all were named, all are still held");
-        for name in ["b", "c"] {
-            inodes.forget(inodes.number(&place(name)), 1);
+        assert_eq!(names(inodes.surplus()), "b");
+        assert_eq!(names(inodes.surplus()), "", "it was named");
+        inodes.remember(&place("b"), (folder, b"b"), true, false);
+        assert_eq!(names(inodes.surplus()), "c", "b was looked up again, c was not since");
+        for name in ["a", "b", "c"] {
+            inodes.forget(inodes.number(&place(name)), 2);
         }
-        assert_eq!(names(inodes.surplus()), "a");
-        inodes.forget(inodes.number(&place("a")), 2);
-        assert_eq!(names(inodes.surplus()), "");
+        assert_eq!(inodes.known.len(), 2, "the root and the directory");
+        assert!(inodes.order.is_empty());
     }
 }

@@ -53,7 +53,7 @@ const TOLD_MAX: usize = 1024;
 pub struct MountOptions {
     /// Who owns what the source names no owner of.
     pub owner: Owner,
-    /// How many items may be remembered before the other side is asked to forget some.
+    /// How many items, directories aside, may be remembered before the other side is asked to forget some.
     pub inodes_max: usize,
 }
 
