@@ -61,7 +61,7 @@ impl OpenFile {
         mounted: Mounted,
         place: Place,
         chunks: Arc<Chunks>,
-        entry: Entry,
+        entry: &Entry,
     ) -> Result<Arc<Self>> {
         let corrupt = || {
             Error::new(ErrorKind::Corrupt, "read content", "")
@@ -183,7 +183,7 @@ impl Progress {
 }
 
 /// Takes content apart; none where it does not fit together.
-fn pieces(entry: Entry) -> Option<Vec<Piece>> {
+fn pieces(entry: &Entry) -> Option<Vec<Piece>> {
     let mut pieces = Vec::new();
     let mut start = 0_u64;
     let mut push = |length: u64, body| {
@@ -193,17 +193,17 @@ fn pieces(entry: Entry) -> Option<Vec<Piece>> {
         start = start.checked_add(length)?;
         Some(())
     };
-    match entry.content {
+    match &entry.content {
         EntryContent::Stored(extents) => {
             for extent in extents {
-                match extent.body {
+                match &extent.body {
                     StoredBody::Hole => push(extent.length_bytes, Body::Zeros)?,
                     StoredBody::Data { chunks, .. } => {
                         let mut rest = extent.length_bytes;
                         for chunk in chunks {
                             let length = u64::from(chunk.length);
                             rest = rest.checked_sub(length)?;
-                            push(length, Body::Chunk(chunk))?;
+                            push(length, Body::Chunk(chunk.clone()))?;
                         }
                         (rest == 0).then_some(())?;
                     }

@@ -1,6 +1,7 @@
 //! Open directories: listed a page at a time, however long they are.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::TryStreamExt as _;
@@ -165,7 +166,9 @@ impl Folder {
         let target = entry.link_target();
         let is_link = entry.item.kind == ItemKind::Hardlink;
         let facts = (!is_link).then(|| share.defaults.facts(&entry.item, false));
-        let place = Place::item(index, target.unwrap_or(entry.item.key));
+        let entry = Arc::new(entry);
+        self.mounted.recent().put((index, entry.item.key.clone()), &entry);
+        let place = Place::item(index, target.unwrap_or_else(|| entry.item.key.clone()));
         let inode = self.number(&place);
         let found = facts.map(|facts| Found { place, facts: Facts { inode, ..facts } });
         Some(Listed { name, inode, kind, found })

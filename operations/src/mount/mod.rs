@@ -13,6 +13,7 @@ mod chunks;
 mod file;
 mod folder;
 mod inodes;
+mod recent;
 #[cfg(test)]
 mod tests;
 
@@ -34,6 +35,7 @@ use crate::select::ResolvedSystem;
 use attributes::Defaults;
 use chunks::Chunks;
 use inodes::{Inodes, Place};
+use recent::Recent;
 
 const ACTION: &str = "mount state";
 /// What the content of an item is called that may have children as well.
@@ -71,6 +73,7 @@ pub struct Mounted(Arc<Inner>);
 struct Inner {
     shares: Vec<Share>,
     inodes: Mutex<Inodes>,
+    recent: Mutex<Recent>,
     told: Mutex<HashSet<(String, ErrorKind)>>,
     reads: Semaphore,
     ahead: Arc<Semaphore>,
@@ -130,6 +133,7 @@ impl Mounted {
         Ok(Self(Arc::new(Inner {
             shares,
             inodes: Mutex::new(Inodes::new(root, options.inodes_max)),
+            recent: Mutex::default(),
             told: Mutex::default(),
             reads: Semaphore::new(READS_MAX),
             ahead: Arc::new(Semaphore::new(AHEAD_MAX)),
@@ -210,7 +214,7 @@ impl Mounted {
             if !entry.item.kind.has_content() {
                 return Err(unknown(inode));
             }
-            OpenFile::new(self.clone(), place.clone(), Arc::clone(&share.chunks), entry)
+            OpenFile::new(self.clone(), place.clone(), Arc::clone(&share.chunks), &entry)
         };
         file.await.map_err(|error| self.tell(&place, None, error))
     }
@@ -269,11 +273,29 @@ impl Mounted {
     }
 
     /// Returns the item at a place: none at the top, and where only things below it are stored.
-    async fn entry(&self, place: &Place) -> Result<Option<Entry>> {
-        match (place, self.share(place)) {
-            (Place::Item { key, .. }, Some(share)) => get(&share.system.items, key).await,
-            _ => Ok(None),
+    async fn entry(&self, place: &Place) -> Result<Option<Arc<Entry>>> {
+        match place {
+            Place::Item { share, key, .. } => self.get(*share, key).await,
+            Place::Top => Ok(None),
         }
+    }
+
+    /// Returns an item of a system, by its stored key.
+    async fn get(&self, index: usize, key: &ItemKey) -> Result<Option<Arc<Entry>>> {
+        let at = (index, key.clone());
+        if let Some(entry) = self.recent().get(&at) {
+            return Ok(Some(entry));
+        }
+        let Some(share) = self.0.shares.get(index) else { return Ok(None) };
+        let entry = get(&share.system.items, key).await?.map(Arc::new);
+        if let Some(entry) = &entry {
+            self.recent().put(at, entry);
+        }
+        Ok(entry)
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.0.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn facts_of(&self, place: &Place) -> Result<Facts> {
@@ -283,7 +305,7 @@ impl Mounted {
             (Some(entry), Place::Item { share: index, .. }, Some(share))
                 if entry.item.kind == ItemKind::Hardlink =>
             {
-                self.found(*index, share, entry).await?.facts
+                self.found(*index, share, &entry).await?.facts
             }
             (Some(entry), ..) => defaults.facts(&entry.item, place.is_content()),
             (None, ..) => defaults.folder(),
@@ -297,8 +319,8 @@ impl Mounted {
         let (Some(share), Ok(child)) = (self.share(place), key.child(name)) else {
             return Ok(None);
         };
-        if let Some(entry) = get(&share.system.items, &child).await? {
-            return self.found(*index, share, entry).await.map(Some);
+        if let Some(entry) = self.get(*index, &child).await? {
+            return self.found(*index, share, &entry).await.map(Some);
         }
         if name != CONTENT_NAME || !self.has_content_beside_children(place).await? {
             return Ok(None);
@@ -320,17 +342,17 @@ impl Mounted {
     }
 
     /// Follows a hard link to the item that it is a further name of.
-    async fn found(&self, index: usize, share: &Share, entry: Entry) -> Result<Found> {
+    async fn found(&self, index: usize, share: &Share, entry: &Entry) -> Result<Found> {
         if entry.item.kind != ItemKind::Hardlink {
             let facts = share.defaults.facts(&entry.item, false);
-            return Ok(Found { place: Place::item(index, entry.item.key), facts });
+            return Ok(Found { place: Place::item(index, entry.item.key.clone()), facts });
         }
         let corrupt = |what| {
             Error::new(ErrorKind::Corrupt, "follow hard link", as_path(&entry.item.key))
                 .detail(what)
         };
         let key = entry.link_target().ok_or_else(|| corrupt("it says not whose name it is"))?;
-        let first = get(&share.system.items, &key).await?;
+        let first = self.get(index, &key).await?;
         let first = first.ok_or_else(|| corrupt("what it is a name of is not there"))?;
         if first.item.kind == ItemKind::Hardlink {
             return Err(corrupt("what it is a name of is a hard link itself"));
@@ -342,13 +364,12 @@ impl Mounted {
     /// Says whether a directory has content of its own, which is shown as a file in it; a child of that
     /// name goes first.
     async fn has_content_beside_children(&self, place: &Place) -> Result<bool> {
-        let Place::Item { key, is_content: false, .. } = place else { return Ok(false) };
-        let Some(share) = self.share(place) else { return Ok(false) };
-        let entry = get(&share.system.items, key).await?;
+        let Place::Item { share, key, is_content: false } = place else { return Ok(false) };
+        let entry = self.get(*share, key).await?;
         if entry.is_none_or(|entry| entry.item.kind != ItemKind::Node) {
             return Ok(false);
         }
-        Ok(get(&share.system.items, &key.child(CONTENT_NAME)?).await?.is_none())
+        Ok(self.get(*share, &key.child(CONTENT_NAME)?).await?.is_none())
     }
 
     /// Says what is wrong with an item: to the monitor once, and to who asked.
