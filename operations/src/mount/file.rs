@@ -234,6 +234,8 @@ fn out_of_range() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::{Attributes, ContentClass, Extent, Item, ItemKey, ItemKind};
+    use repository::types::StoredExtent;
 
     #[test]
     fn who_goes_forward_is_read_ahead_for_and_who_jumps_is_not() {
@@ -254,5 +256,52 @@ mod tests {
         assert!(fetched.windows(2).all(|two| two[0].1 == two[1].0), "nothing twice: {fetched:?}");
         assert_eq!(progress.advance(1 << 30, (1 << 30) + step), None);
         assert_eq!(progress.advance(0, step), None);
+    }
+
+    fn entry(extents: Vec<Extent>, content: EntryContent) -> Entry {
+        let item = Item {
+            key: ItemKey::root(),
+            kind: ItemKind::File,
+            attributes: Attributes::default(),
+            version: None,
+            extents,
+        };
+        Entry { item, content }
+    }
+
+    #[test]
+    fn content_of_the_log_is_taken_apart_by_extents_or_refused() {
+        let logged = |extents, content: &[&'static [u8]]| {
+            let content = content.iter().map(|bytes| Bytes::from_static(bytes)).collect();
+            let pieces = pieces(&entry(extents, EntryContent::Logged(content)))?;
+            let shown = pieces.into_iter().map(|piece| match piece.body {
+                Body::Zeros => format!("{}:zeros", piece.start),
+                Body::Bytes(bytes) => format!("{}:{}", piece.start, bytes.escape_ascii()),
+                Body::Chunk(_) => "chunk".to_owned(),
+            });
+            Some(shown.collect::<Vec<_>>().join(" "))
+        };
+        let all = vec![Extent::data(2), Extent::hole(5), Extent::data(0), Extent::data(3)];
+        assert_eq!(logged(all.clone(), &[b"ab", b"cde"]).as_deref(), Some("0:ab 2:zeros 7:cde"));
+        assert_eq!(logged(all.clone(), &[b"abc", b"de"]).as_deref(), Some("0:ab 2:zeros 7:cde"));
+        assert_eq!(logged(all.clone(), &[b"ab", b"cd"]), None, "too little");
+        assert_eq!(logged(all, &[b"ab", b"cdef"]), None, "too much");
+        assert_eq!(logged(Vec::new(), &[]).as_deref(), Some(""));
+    }
+
+    #[test]
+    fn chunks_that_do_not_make_up_their_extent_are_refused() {
+        let stored = |length_bytes| {
+            let body = StoredBody::Data {
+                identity: None,
+                checksums: None,
+                class: ContentClass::General,
+                chunks: Vec::new(),
+            };
+            let extents = vec![StoredExtent { length_bytes, body }];
+            pieces(&entry(vec![Extent::data(length_bytes)], EntryContent::Stored(extents)))
+        };
+        assert!(stored(1).is_none());
+        assert!(stored(0).is_some_and(|pieces| pieces.is_empty()));
     }
 }
