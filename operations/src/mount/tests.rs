@@ -150,16 +150,15 @@ async fn every_range_of_a_file_reads_as_it_should() {
     assert_eq!(small.seek(0, true), Some(1), "the end is a hole");
 }
 
-/// Changes a byte in each pack of data.
-async fn damage(objects: &InMemory) {
-    let packs: Vec<_> = objects.list(Some(&"pack".into())).try_collect().await.expect("list");
-    assert!(!packs.is_empty());
-    for pack in packs {
-        let mut bytes =
-            objects.get(&pack.location).await.expect("get").bytes().await.expect("bytes").to_vec();
-        bytes[200] ^= 1;
-        objects.put(&pack.location, PutPayload::from(bytes)).await.expect("put");
-    }
+/// Changes a byte in the largest pack of a kind.
+async fn damage(objects: &InMemory, kind: &str, at: impl Fn(usize) -> usize) {
+    let packs: Vec<_> = objects.list(Some(&kind.into())).try_collect().await.expect("list");
+    let pack = packs.iter().max_by_key(|pack| pack.size).expect("a pack");
+    let bytes = objects.get(&pack.location).await.expect("get").bytes().await.expect("bytes");
+    let mut bytes = bytes.to_vec();
+    let at = at(bytes.len());
+    bytes[at] ^= 1;
+    objects.put(&pack.location, PutPayload::from(bytes)).await.expect("put");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -169,7 +168,7 @@ async fn damaged_content_is_an_error_told_once_and_the_rest_reads() {
     let repository = fixtures::repository(&objects, &context).await;
     let system = ScriptedSystem::new("dir d\nfile d/bad 1*1500000 2*1500000");
     captured(&repository, &system, &context).await;
-    damage(&objects).await;
+    damage(&objects, "pack", |_| 200).await;
     system.edit("file d/good 9*500000");
     let state = captured(&repository, &system, &context).await;
     handles.monitor.reset();
@@ -198,24 +197,42 @@ async fn damaged_content_is_an_error_told_once_and_the_rest_reads() {
 }
 
 #[tokio::test]
-async fn a_damaged_directory_is_an_error_and_not_an_empty_one() {
+async fn a_damaged_directory_is_an_error_and_not_a_shorter_one() {
     let (context, handles) = testkit::context(1);
     let objects = InMemory::new();
     let repository = fixtures::repository(&objects, &context).await;
-    let state =
-        captured(&repository, &ScriptedSystem::new("dir d\nfile d/a \"x\""), &context).await;
-    let nodes: Vec<_> = objects.list(Some(&"meta".into())).try_collect().await.expect("list");
-    for node in nodes {
-        objects.delete(&node.location).await.expect("delete");
-    }
-    let again = ResolvedSystem {
-        items: Items::Stored(repository.tree(&state.snapshot).expect("tree")),
-        ..state
-    };
-    let options = MountOptions::new(OWNER);
-    let error = Mounted::open(&repository, &[&again], &options, &context).await.err();
-    assert!(error.is_some(), "the root cannot be read");
+    let count = 10_000;
+    let files = (0..count).map(|n| format!("file d/f{n:05} mtime:{}", n * 7_919));
+    let script = format!("dir d\n{}\nfile e", files.collect::<Vec<_>>().join("\n"));
+    let state = captured(&repository, &ScriptedSystem::new(&script), &context).await;
+    // Leaves stand before what leads to them, the first of them first.
+    damage(&objects, "meta", |length| length / 2).await;
+    let items = Items::Stored(repository.tree(&state.snapshot).expect("tree"));
+    let state = ResolvedSystem { items, ..state };
     handles.monitor.reset();
+    let mounted = mounted(&repository, &[&state], &context).await;
+    let d = find(&mounted, "d").await.inode;
+    let folder = mounted.open_folder(d).await.expect("open");
+    let mut listed = 0;
+    let error = loop {
+        match folder.page(listed).await {
+            Ok(page) => {
+                assert!(!page.is_empty(), "it ends as if it were whole after {listed}");
+                listed += page.len() as u64;
+            }
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error:?}");
+    assert!((1..count).contains(&listed), "{listed}");
+    let name = |n: u64| format!("f{n:05}").into_bytes();
+    assert!(mounted.look_up(d, &name(0)).await.expect("sound").is_some());
+    let error = mounted.look_up(d, &name(listed)).await.expect_err("not as if it were not there");
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error:?}");
+    assert!(mounted.look_up(d, &name(count - 1)).await.expect("sound").is_some());
+    let problems = handles.monitor.problems();
+    assert_eq!(problems.len(), 2, "{problems:?}");
+    assert!(problems[0].starts_with("read item /d: "), "{problems:?}");
 }
 
 #[tokio::test]
