@@ -442,3 +442,58 @@ fn errno(error: &Error) -> Errno {
         _ => Errno::EIO,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use operations::mount::Owner;
+
+    #[test]
+    fn times_on_both_sides_of_1970_are_told() {
+        for unix_ns in [0, 1, -1, 1_795_531_530_000_000_001, -5_000_000_001, i64::MAX, i64::MIN] {
+            let told = time(Timestamp { unix_ns });
+            let apart = match told.duration_since(UNIX_EPOCH) {
+                Ok(after) => i128::try_from(after.as_nanos()).expect("fits"),
+                Err(before) => -i128::try_from(before.duration().as_nanos()).expect("fits"),
+            };
+            assert_eq!(apart, i128::from(unix_ns));
+        }
+    }
+
+    #[test]
+    fn facts_become_what_stat_shows() {
+        let facts = Facts {
+            inode: Inode(77),
+            kind: Kind::Fifo,
+            size_bytes: 1025,
+            stored_bytes: 513,
+            mode: 0o4751,
+            owner: Owner { user_id: 1, group_id: 2 },
+            modified: Timestamp::default(),
+            names: 2,
+        };
+        let told = attributes(&facts);
+        assert_eq!((told.ino, told.kind, told.perm), (INodeNo(77), FileType::NamedPipe, 0o4751));
+        assert_eq!((told.size, told.blocks, told.nlink), (1025, 2, 2));
+        assert_eq!((told.uid, told.gid), (1, 2));
+    }
+
+    #[test]
+    fn what_is_open_has_a_number_of_its_own_until_it_is_closed() {
+        let opened = Opened::default();
+        let (a, b) = (opened.put(Arc::new("a")), opened.put(Arc::new("b")));
+        assert_ne!(a, b);
+        assert_eq!(opened.get(a).as_deref(), Some(&"a"));
+        opened.close(a);
+        assert_eq!((opened.get(a), opened.get(b).as_deref()), (None, Some(&"b")));
+        assert_ne!(opened.put(Arc::new("c")), a, "a number is not used again");
+    }
+
+    #[test]
+    fn damage_is_no_missing_name() {
+        for kind in [ErrorKind::Corrupt, ErrorKind::NotFound, ErrorKind::Unavailable] {
+            let told: i32 = errno(&Error::new(kind, "read item", "")).into();
+            assert_eq!(told, i32::from(Errno::EIO), "{kind:?}");
+        }
+    }
+}
