@@ -5,6 +5,7 @@
 
 pub mod environment;
 pub mod keys;
+pub mod mounts;
 pub mod policy_system;
 pub mod ports;
 pub mod repositories;

@@ -7,7 +7,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::commands::{
     backup, cat, completion, diff, doctor, find, follow, forget, hold, init, key, kit, ls, man,
-    points, recover, repo, restore, stack, verify,
+    mount, points, recover, repo, restore, stack, verify,
 };
 
 /// Keeps everything that a data platform needs to come back, and brings any point in time back.
@@ -95,6 +95,8 @@ pub enum Command {
     Cat(cat::Args),
     /// Show what differs between two states
     Diff(diff::Args),
+    /// Show a state as a read-only file system, until interrupted
+    Mount(mount::Args),
     /// Bring a state back into a directory and prove it
     Restore(restore::Args),
     /// Begin here when all is lost: a repository, a key, nothing else
@@ -134,6 +136,7 @@ impl Command {
             Self::Find(_) => "find",
             Self::Cat(_) => "cat",
             Self::Diff(_) => "diff",
+            Self::Mount(_) => "mount",
             Self::Restore(_) => "restore",
             Self::Recover(_) => "recover",
             Self::Verify(_) => "verify",
@@ -182,6 +185,8 @@ mod tests {
             ("find @latest *.conf --type f --larger 1MiB", "find"),
             ("cat prod/etc@latest:/etc/hosts", "cat"),
             ("diff demo@latest~1 demo@latest", "diff"),
+            ("mount prod@latest /x", "mount"),
+            ("mount prod/etc@latest:/etc /x --allow-other --non-empty", "mount"),
             ("restore demo@latest~1 --to /x", "restore"),
             (
                 "restore demo@latest --to /x --existing overwrite --delete-extra --dry-run",
@@ -229,6 +234,7 @@ mod tests {
             "",
             "frobnicate",
             "restore x",
+            "mount x",
             "cat",
             "diff a",
             "verify --deep --sample 5%",

@@ -1,5 +1,6 @@
 //! Exit codes. A code that is not known is to be treated as a failure.
 
+use app::mounts::MOUNT_ACTION;
 use model::{Error, ErrorKind};
 use repository::hold::HELD_ACTION;
 
@@ -22,7 +23,7 @@ pub enum Exit {
     BadKey,
     /// Stored or restored bytes are not what was captured.
     Damaged,
-    /// Something stands in the way of a restore.
+    /// Something stands in the way of a restore or a mount.
     InTheWay,
     /// The selector matches nothing.
     NoMatch,
@@ -72,7 +73,9 @@ impl Exit {
             _ if action == WRITE_ACTION => Self::PipeClosed,
             ErrorKind::NotFound if is_about_repository(action) => Self::NoRepository,
             ErrorKind::NotFound if is_about_state(action) => Self::NoMatch,
-            ErrorKind::Conflict if action.contains("restore") => Self::InTheWay,
+            ErrorKind::Conflict if action.contains("restore") || action == MOUNT_ACTION => {
+                Self::InTheWay
+            }
             ErrorKind::Denied
                 if is_about_this_host(action)
                     || action == PINNED_ACTION
@@ -105,8 +108,15 @@ pub const STACK_ACTION: &str = "run stack";
 
 /// Says whether something is about files of this host, and not about the repository.
 pub fn is_about_this_host(action: &str) -> bool {
-    const HERE: [&str; 6] =
-        ["create directory", "target", "restore", "policy", "configuration", STACK_ACTION];
+    const HERE: [&str; 7] = [
+        "create directory",
+        "target",
+        "restore",
+        "policy",
+        "configuration",
+        STACK_ACTION,
+        MOUNT_ACTION,
+    ];
     HERE.iter().any(|word| action.contains(word))
 }
 
@@ -154,6 +164,10 @@ mod tests {
             (ErrorKind::Unavailable, STACK_ACTION, 1),
             (ErrorKind::Denied, STACK_ACTION, 1),
             (ErrorKind::Invalid, STACK_ACTION, 2),
+            (ErrorKind::Denied, MOUNT_ACTION, 1),
+            (ErrorKind::NotFound, MOUNT_ACTION, 1),
+            (ErrorKind::Unsupported, MOUNT_ACTION, 1),
+            (ErrorKind::Conflict, MOUNT_ACTION, 16),
             (ErrorKind::Unavailable, WRITE_ACTION, 141),
         ] {
             let error = Error::new(kind, action, "x");

@@ -1,5 +1,6 @@
 //! One hint per error: what to do next. By kind and by what was being done, never by text.
 
+use app::mounts::MOUNT_ACTION;
 use model::{Error, ErrorKind};
 use repository::hold::HELD_ACTION;
 
@@ -15,6 +16,9 @@ pub fn hint(error: &Error) -> Option<&'static str> {
         ErrorKind::Conflict => return on_conflict(action),
         ErrorKind::Denied => return Some(on_denied(action)),
         ErrorKind::Invalid => return on_invalid(action),
+        ErrorKind::Unsupported if action == MOUNT_ACTION => {
+            "load it (`modprobe fuse`), or give the container the device /dev/fuse; `lifeboat restore` needs neither"
+        }
         ErrorKind::Unavailable if action == STACK_ACTION => return None,
         ErrorKind::Unavailable => "nothing is lost: run the same command again when it is back",
         ErrorKind::WrongKey => {
@@ -36,6 +40,7 @@ fn on_not_found(action: &str) -> Option<&'static str> {
         _ if is_about_repository(action) => {
             "create one with `lifeboat init --repo URL`, or name another with --repo"
         }
+        MOUNT_ACTION => "make it first: it is what the state appears on",
         "find policy" => "write one with `lifeboat init`, or name it with --policy",
         _ if action.contains("key file") => {
             "name the right one with --key-file, or use --passphrase-file"
@@ -65,6 +70,9 @@ fn on_conflict(action: &str) -> Option<&'static str> {
         _ if action.contains("restore") => {
             "restore elsewhere, or say --existing overwrite; --dry-run shows what stands in the way"
         }
+        MOUNT_ACTION => {
+            "name an empty directory, or say --non-empty; what has no process any more goes away by `umount DIR`"
+        }
         STACK_ACTION => "`lifeboat stack status` shows what runs, `lifeboat stack down` stops it",
         "add key slot" => {
             "make a new key (as --new-key-file with a file that is not there yet): a second slot for the same one adds no safety"
@@ -79,6 +87,9 @@ fn on_denied(action: &str) -> &'static str {
         PINNED_ACTION => "take the pin off first: `lifeboat points unpin SELECTOR`",
         HELD_ACTION => {
             "`lifeboat hold list` shows what is held; who may, ends it: `lifeboat hold release ID`"
+        }
+        MOUNT_ACTION => {
+            "root may mount (in a container with CAP_SYS_ADMIN and /dev/fuse), others with `fusermount3` (Debian: package fuse3), and --allow-other with `user_allow_other` in /etc/fuse.conf"
         }
         _ if is_about_this_host(action) => "check who may write there",
         _ => "check who may read and write there; `lifeboat doctor` looks closer",
@@ -121,6 +132,9 @@ mod tests {
             (ErrorKind::Conflict, "restore", "--existing"),
             (ErrorKind::Invalid, "read selector", "SITE"),
             (ErrorKind::Corrupt, "read object", "verify"),
+            (ErrorKind::Unsupported, MOUNT_ACTION, "modprobe"),
+            (ErrorKind::Denied, MOUNT_ACTION, "fusermount3"),
+            (ErrorKind::Conflict, MOUNT_ACTION, "--non-empty"),
         ] {
             let hint = hint(&Error::new(kind, action, "x")).unwrap_or_default();
             assert!(hint.contains(word), "{kind:?} {action}: {hint}");

@@ -18,9 +18,10 @@ use repository::types::{
     Location, NodeId, Number, PackName, Place, Record, Root, SessionId, StoredExtent, WriterId,
 };
 use repository::{CreateOptions, OpenOptions, Repository};
-use testkit::SeededEntropy;
 use testkit::scripted::key;
+use testkit::{ScriptedSystem, SeededEntropy};
 
+use crate::capture::{CaptureOptions, capture};
 use crate::select::{Items, ResolvedSystem};
 
 /// Creates a repository in memory.
@@ -118,6 +119,35 @@ pub(crate) async fn state(
         host: host.map(str::to_owned),
         path: key(path),
         items: Items::Stored(tree),
+        snapshot,
+    }
+}
+
+/// Captures a system and returns its state.
+pub(crate) async fn captured(
+    repository: &Repository,
+    system: &ScriptedSystem,
+    context: &Context,
+) -> ResolvedSystem {
+    let scratch = tempfile::tempdir().expect("scratch");
+    let options = CaptureOptions {
+        host: "h1".to_owned(),
+        domain: String::new(),
+        recheck_every_captures: 0,
+        read_everything: false,
+        scratch_folder: scratch.path().to_owned(),
+        workers: 1,
+    };
+    let stream = "prod.lake".parse().expect("stream");
+    let captured = capture(repository, &stream, system, &options, context);
+    let snapshot = Box::pin(captured).await.expect("capture").snapshot;
+    ResolvedSystem {
+        stream,
+        stands_at: snapshot.cut_to,
+        position: snapshot.position.clone(),
+        host: None,
+        path: ItemKey::root(),
+        items: Items::Stored(repository.tree(&snapshot).expect("tree")),
         snapshot,
     }
 }

@@ -6,6 +6,7 @@ pub mod capture;
 pub mod collect;
 pub mod follow;
 pub mod forget;
+pub mod mount;
 pub mod restore;
 pub mod seal;
 pub mod select;

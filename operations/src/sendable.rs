@@ -19,6 +19,7 @@ use repository::verify::VerifyOptions;
 
 use crate::capture::CaptureOptions;
 use crate::follow::FollowOptions;
+use crate::mount::{Folder, Inode, MountOptions, Mounted, OpenFile};
 use crate::restore::RestoreOptions;
 use crate::select::{HostOf, Resolved, ResolvedSystem};
 
@@ -70,6 +71,27 @@ fn restores(
     assert_send(crate::browse::list(state, true));
     assert_send(crate::browse::cat(repository, state));
     assert_send(crate::browse::diff(repository, state, state));
+}
+
+#[expect(dead_code, reason = "that it compiles is all that is asked of it")]
+fn mounts(
+    given: &Given<'_>,
+    state: &ResolvedSystem,
+    options: &MountOptions,
+    mounted: &Mounted,
+    (file, folder): (&Arc<OpenFile>, &Folder),
+) {
+    let Given { repository, context, .. } = *given;
+    let systems = [state];
+    assert_send(async move { Mounted::open(repository, &systems, options, context).await });
+    assert_send(mounted.look_up(Inode::ROOT, b"a"));
+    assert_send(mounted.facts(Inode::ROOT));
+    assert_send(mounted.link_target(Inode::ROOT));
+    assert_send(mounted.extended(Inode::ROOT));
+    assert_send(mounted.open_file(Inode::ROOT));
+    assert_send(mounted.open_folder(Inode::ROOT));
+    assert_send(folder.page(0));
+    assert_send(file.read(0, 0));
 }
 
 #[expect(dead_code, reason = "that it compiles is all that is asked of it")]

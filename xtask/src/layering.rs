@@ -61,7 +61,11 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
     ("model", &["object_store", "url", "reqwest", "rustix", "jiff"], "model knows no vendor"),
     ("policies", &["tokio", "object_store", "rustix", "futures"], "policies does no I/O"),
     ("systems", &["object_store"], "a system never sees the repository's store"),
-    ("operations", &["object_store", "rustix"], "operations reaches the world through ports"),
+    (
+        "operations",
+        &["object_store", "rustix", "fuser"],
+        "operations reaches the world through ports",
+    ),
     ("testkit", &["rustix"], "testkit needs no operating system"),
 ];
 

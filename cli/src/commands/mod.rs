@@ -15,6 +15,7 @@ pub mod key;
 pub mod kit;
 pub mod ls;
 pub mod man;
+pub mod mount;
 pub mod points;
 pub mod recover;
 pub mod repair;
@@ -78,6 +79,7 @@ async fn dispatch(command: &Command, run: &Run) -> Result<Exit> {
         Command::Find(args) => Box::pin(args.run(run)).await,
         Command::Cat(args) => Box::pin(args.run(run)).await,
         Command::Diff(args) => Box::pin(args.run(run)).await,
+        Command::Mount(args) => Box::pin(args.run(run)).await,
         Command::Restore(args) => Box::pin(args.run(run)).await,
         Command::Recover(args) => Box::pin(args.run(run)).await,
         Command::Verify(args) => Box::pin(args.run(run)).await,

@@ -218,7 +218,7 @@ impl Args {
 }
 
 /// Chooses the systems of a selector: those that hold its path; the policy only where it is named.
-async fn chosen(resolved: &Resolved) -> Result<Vec<&ResolvedSystem>> {
+pub(super) async fn chosen(resolved: &Resolved) -> Result<Vec<&ResolvedSystem>> {
     let systems = resolved.with_path().await?;
     let own = app::policy_system::name();
     let others: Vec<_> = systems.iter().copied().filter(|one| one.stream.system != own).collect();

@@ -1,6 +1,7 @@
 //! The program as people run it: a real process over a temporary folder.
 
 mod repair;
+mod mount;
 mod stores;
 
 use std::collections::BTreeMap;
@@ -50,12 +51,16 @@ impl Scene {
         self.path("data")
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lifeboat"));
         command.args(arguments).current_dir(self.folder.path()).env_clear();
         command.env("HOME", self.path("home")).env("TZ", "UTC").env("LIFEBOAT_HOST", "host");
         command.env("TMPDIR", self.folder.path());
-        command.output().expect("start lifeboat")
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("start lifeboat")
     }
 
     /// Runs and expects an exit code; returns standard output.

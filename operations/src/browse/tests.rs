@@ -2,46 +2,16 @@
 
 use bytes::Bytes;
 use futures::TryStreamExt as _;
-use model::{Attributes, ContentCheck as _, ErrorKind, Extent, Item, ItemKey, ItemKind};
+use model::{Attributes, ContentCheck as _, ErrorKind, Extent, Item, ItemKind};
 use object_store::memory::InMemory;
 use proptest::prelude::*;
-use repository::Repository;
 use repository::types::{Location, PackName, Place, StoredBody, StoredChunk, StoredExtent};
 use testkit::ScriptedSystem;
 use testkit::scripted::key;
 
 use super::*;
-use crate::capture::{CaptureOptions, capture};
-use crate::fixtures;
-use crate::select::{Items, ResolvedSystem};
-
-async fn captured(
-    repository: &Repository,
-    system: &ScriptedSystem,
-    context: &model::Context,
-) -> ResolvedSystem {
-    let scratch = tempfile::tempdir().expect("scratch");
-    let options = CaptureOptions {
-        host: "h1".to_owned(),
-        domain: String::new(),
-        recheck_every_captures: 0,
-        read_everything: false,
-        scratch_folder: scratch.path().to_owned(),
-        workers: 1,
-    };
-    let stream = "prod.lake".parse().expect("stream");
-    let captured = capture(repository, &stream, system, &options, context);
-    let snapshot = Box::pin(captured).await.expect("capture").snapshot;
-    ResolvedSystem {
-        stream,
-        stands_at: snapshot.cut_to,
-        position: snapshot.position.clone(),
-        host: None,
-        path: ItemKey::root(),
-        items: Items::Stored(repository.tree(&snapshot).expect("tree")),
-        snapshot,
-    }
-}
+use crate::fixtures::{self, captured};
+use crate::select::ResolvedSystem;
 
 fn at(system: &ResolvedSystem, path: &str) -> ResolvedSystem {
     ResolvedSystem { path: key(path), ..system.clone() }
