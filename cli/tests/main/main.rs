@@ -1,7 +1,7 @@
 //! The program as people run it: a real process over a temporary folder.
 
-mod repair;
 mod mount;
+mod repair;
 mod stores;
 
 use std::collections::BTreeMap;
