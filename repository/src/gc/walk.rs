@@ -143,6 +143,15 @@ impl Walk {
 
     /// Walks a tree; what was met before is not read again.
     pub(super) async fn add(&mut self, tree: &LiveTree) -> Result<()> {
+        let walked = self.walk(tree).await;
+        if walked.is_err() {
+            // Of what was met, some was not read. Another tree that shares it has to read it.
+            self.visited.clear();
+        }
+        walked
+    }
+
+    async fn walk(&mut self, tree: &LiveTree) -> Result<()> {
         self.trees += 1;
         let domain = self.domain(&tree.domain)?;
         let Some(root) = root_child(tree)? else { return Ok(()) };

@@ -8,6 +8,8 @@ use futures::TryStreamExt as _;
 use model::ErrorKind;
 
 use super::super::generation::{self, Generations};
+use super::super::roots::LiveTree;
+use super::super::walk::Walk;
 use super::super::{GcOptions, Outcome, Report, Stage, collect, gc_path, seal_set};
 use crate::Repository;
 use crate::content::ChunkReader;
@@ -278,6 +280,25 @@ async fn packs_without_a_segment_are_looked_into() {
     assert_eq!((report.freed.packs, report.lost, report.unknown.packs), (2, 0, 0), "{report:?}");
     let repository = fixture.reopen(crate::OpenOptions::default()).await;
     assert_eq!(chunks(&repository, &second).await.len(), 1);
+}
+
+/// A tree that was forgotten meanwhile may fail; one that shares nodes with it and is needed may not pass.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_tree_failed_to_read_another_has_to_read() {
+    let fixture = Fixture::new(31).await;
+    let (one, other) = (capture(&fixture, &["a", "b"]).await, capture(&fixture, &["a", "b"]).await);
+    let node = |snapshot: &Snapshot| snapshot.root.node.as_ref().map(|(id, _)| *id);
+    assert_eq!(node(&one), node(&other), "they share their nodes");
+    let lost = fixture.paths("meta").await;
+    for path in &lost {
+        fixture.repository.store().delete(path).await.expect("delete");
+    }
+    let repository = fixture.reopen(crate::OpenOptions::default()).await;
+    let mut walk = Walk::new(&repository, 1 << 20, &std::env::temp_dir(), &fixture.context);
+    for snapshot in [one, other] {
+        let (id, domain, root) = (snapshot.id, snapshot.domain, snapshot.root);
+        walk.add(&LiveTree { id, domain, root }).await.expect_err("its nodes are gone");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
