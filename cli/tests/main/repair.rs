@@ -8,18 +8,21 @@ use serde_json::Value;
 
 use super::{Scene, tree};
 
-/// The packs of a repository.
+/// The packs of a repository, the longest first: their names are random.
 fn packs(scene: &Scene) -> Vec<PathBuf> {
     let root = scene.path("repository/pack");
     let found = tree(&root).into_keys().filter(|path| path.components().count() == 2);
-    found.map(|path| root.join(path)).collect()
+    let mut packs: Vec<_> = found.map(|path| root.join(path)).collect();
+    packs.sort_by_key(|path| std::cmp::Reverse(fs::metadata(path).expect("look").len()));
+    packs
 }
 
 /// Overwrites a part of a file.
 fn damage(path: &PathBuf, from: usize, length: usize) {
     let mut bytes = fs::read(path).expect("read");
-    let end = bytes.len().min(from + length);
-    bytes[from.min(end)..end].fill(0x5a);
+    let before = bytes.clone();
+    bytes[from..from + length].fill(0x5a);
+    assert_ne!(bytes, before, "nothing is damaged");
     fs::set_permissions(path, fs::Permissions::from_mode(0o644)).expect("mode");
     fs::write(path, bytes).expect("write");
 }
